@@ -1,0 +1,275 @@
+"""The one decoding loop: from a partly masked grid of tokens to a full one, in parallel steps.
+
+MaskGIT (Chang et al., arXiv 2202.04200, section 3.2), as Muse (arXiv 2301.00704, section 2.8) uses it. Each step
+  1. asks the model for the logits of every position,
+  2. draws a token for every undecided position,
+  3. commits the most confident ones (or the next ones of a fixed order), as many as the schedule says.
+The caller decides what is masked at the start (all: generate; some: inpaint, outpaint, edit), what the model sees
+beside the tokens (the closure `tokens_to_logits`), and what happens at the exit (`refine`). Methods are presets of the
+settings.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from markovgen_app.decoding.order import ORDERS
+from markovgen_app.decoding.schedule import SCHEDULES, mask_counts
+from markovgen_app.errors import UserError
+
+TokensToLogits = Callable[[Tensor, int], Tensor]
+"""(tokens (B, n), step from 1) -> logits (B, n, V), V without the mask token."""
+
+Refine = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(logits (B, n, V) float32, tokens (B, n), undecided (B, n) bool) -> logits (B, n, V)."""
+
+METHODS = ("full", "early-exit", "rescheduled", "halton")
+CONFIDENCE = "confidence"
+
+
+@dataclass(frozen=True)
+class DecodingSettings:
+    """What the loop can be told.
+
+    Attributes:
+        steps: planned steps n; schedule, guidance ramp and noise annealing span all of them.
+        exit_step: stop after this step k ≤ n, where undecided tokens take their current predictions; None: after n.
+        schedule: a name in `schedule.SCHEDULES`.
+        guidance_scale: 1 is no guidance (see `guidance.guide`).
+        guidance_ramp: ramp the guidance linearly as Muse does, instead of keeping it constant.
+        temperature: of the token draw; 0 takes the most likely token.
+        choice_temperature: of the Gumbel noise on the log confidence, annealed linearly to 0 at step n; MaskGIT's
+            default. Not used by fixed orders.
+        top_k: draw among the k most likely tokens only; None: among all.
+        order: "confidence" or a name in `order.ORDERS`.
+
+    Raises:
+        UserError: if a value is out of its range.
+    """
+
+    steps: int = 24
+    exit_step: int | None = None
+    schedule: str = "cosine"
+    guidance_scale: float = 3.0
+    guidance_ramp: bool = True
+    temperature: float = 1.0
+    choice_temperature: float = 4.5
+    top_k: int | None = None
+    order: str = CONFIDENCE
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise UserError(f"Steps must be 1 or more, not {self.steps}.")
+        if self.exit_step is not None and not 1 <= self.exit_step <= self.steps:
+            raise UserError(f"The exit step must be between 1 and the {self.steps} steps, not {self.exit_step}.")
+        if self.top_k is not None and self.top_k < 1:
+            raise UserError(f"Top-k must be 1 or more (or empty), not {self.top_k}.")
+        for name in ("guidance_scale", "temperature", "choice_temperature"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise UserError(f"{name.replace('_', ' ').capitalize()} must be 0 or more, not {value}.")
+        if self.schedule not in SCHEDULES:
+            raise UserError(f"No schedule is called {self.schedule!r}: choose one of {', '.join(SCHEDULES)}.")
+        if self.order != CONFIDENCE and self.order not in ORDERS:
+            raise UserError(f"No order is called {self.order!r}: choose {CONFIDENCE} or one of {', '.join(ORDERS)}.")
+
+
+@dataclass(frozen=True, eq=False)
+class DecodingStep:
+    """State after one step. No tensor of it is written to later; `logits` is large, so keep steps without need of it.
+
+    Attributes:
+        index: this step, from 1.
+        steps: planned steps n (the last step's index is smaller after an early exit or where few tokens were unknown).
+        tokens: (B, n) long, the mask token where undecided.
+        predicted: (B, n) long, every position filled: committed tokens, and this step's draws elsewhere.
+        mask: (B, n) bool, still undecided.
+        confidence: (B, n) float32 in [0, 1], the model's probability of the predicted token when it was drawn; 1 for
+            tokens that were known from the start.
+        logits: (B, n, V) float32 that the draws were made from: guided, and refined if this is the exit.
+        final: whether this is the last step (then `tokens` equals `predicted`).
+    """
+
+    index: int
+    steps: int
+    tokens: Tensor
+    predicted: Tensor
+    mask: Tensor
+    confidence: Tensor
+    logits: Tensor
+    final: bool
+
+
+def default_exit_step(steps: int) -> int:
+    """Three quarters of the steps, at least one: 18 of 24 as in the quality table of MarkovGen (arXiv 2308.10997)."""
+    return max(1, round(0.75 * steps))
+
+
+def method_settings(method: str, steps: int = 24, exit_step: int | None = None, **options: Any) -> DecodingSettings:
+    """The settings of a named method.
+
+    With n = `steps` and k = `exit_step` (`default_exit_step(n)` if None):
+      full         n of n steps; `exit_step` is not used
+      early-exit   k of n steps, the rest take their current predictions
+      rescheduled  k of k steps: the cost of the early exit, spent on a schedule of its own
+      halton       k of k steps in Halton order with its arc cosine schedule and no confidence noise (arXiv 2503.17076)
+
+    Args:
+        options: further fields of `DecodingSettings`; what a method fixes wins over them.
+
+    Raises:
+        UserError: for a method that does not exist, or values out of range.
+    """
+    if method not in METHODS:
+        raise UserError(f"No method is called {method!r}: choose one of {', '.join(METHODS)}.")
+    if method == "full":
+        return DecodingSettings(**{**options, "steps": steps})
+    early = DecodingSettings(
+        **{**options, "steps": steps, "exit_step": default_exit_step(steps) if exit_step is None else exit_step}
+    )
+    if method == "early-exit":
+        return early
+    alone: dict[str, Any] = {**options, "steps": early.exit_step}
+    if method == "halton":
+        alone |= {"order": "halton", "schedule": "arccos", "choice_temperature": 0.0}
+    return DecodingSettings(**alone)
+
+
+@torch.no_grad()
+def decode(
+    tokens_to_logits: TokensToLogits,
+    tokens: Tensor,
+    mask_token_id: int,
+    settings: DecodingSettings,
+    generators: Sequence[torch.Generator],
+    *,
+    grid: tuple[int, int],
+    refine: Refine | None = None,
+) -> Iterator[DecodingStep]:
+    """Decodes a batch of partly masked grids; yields a `DecodingStep` after every step, the last with `final` set.
+
+    Every row follows the schedule for its own number of unknown tokens, and draws from its own generator on the CPU,
+    only for its own undecided positions: one seed gives one picture in any batch and on any device, as far as the
+    model's logits agree. Rows that are done wait unchanged; the loop ends with the last of them, at `exit_step` at the
+    latest, and takes at least one step even if nothing is masked. Methods that differ only in their exit share all
+    draws up to it.
+
+    Logits are cast to float32 first (half precision underflows in sampling). Tokens are drawn by the Gumbel-max trick
+    at `temperature` among the `top_k`. The confidence of a draw is its probability under the plain softmax of the
+    logits, before temperature and top-k, so that it says what the model believes at any setting (our choice: MaskGIT
+    has neither knob). Which draws to commit is decided as in MaskGIT by
+    log confidence + choice_temperature · (1 − step / steps) · Gumbel noise.
+
+    Args:
+        tokens_to_logits: called once a step with the tokens (B, n) and the step's index.
+        tokens: (B, n) long, row-major, `mask_token_id` where unknown; not modified. Known tokens are never changed.
+        mask_token_id: marks an unknown token.
+        settings: see `DecodingSettings`; guidance lives in `tokens_to_logits`.
+        generators: one CPU generator a row.
+        grid: (height, width) in tokens, height · width = n; fixed orders need it.
+        refine: replaces the logits of the exit step (step n without one) before its draw: the Markov random field.
+            Rows that are done before that step have nothing left to refine.
+
+    Raises:
+        ValueError: if the shapes, the grid and the generators do not fit together.
+    """
+    if tokens.dim() != 2 or tokens.shape[1] != grid[0] * grid[1]:
+        raise ValueError(f"tokens of shape {tuple(tokens.shape)} are not a batch of {grid[0]} x {grid[1]} grids")
+    if len(generators) != len(tokens):
+        raise ValueError(f"{len(tokens)} rows need as many generators, not {len(generators)}")
+
+    mask = tokens == mask_token_id  # (B, n)
+    undecided: list[int] = mask.sum(1).tolist()
+    left_by_step = list(
+        zip(*(mask_counts(count, settings.steps, settings.schedule) for count in undecided), strict=True)
+    )
+    all_done = next(step for step, left in enumerate(left_by_step, 1) if not any(left))
+    exit_step = settings.exit_step or settings.steps
+    last = min(exit_step, all_done)
+    fixed_scores = None if settings.order == CONFIDENCE else -ORDERS[settings.order](*grid).argsort().to(tokens.device)
+    confidence = torch.ones(tokens.shape, device=tokens.device)
+
+    for step in range(1, last + 1):
+        final = step == last
+        logits = tokens_to_logits(tokens, step).float()
+        if refine is not None and step == exit_step:
+            logits = refine(logits, tokens, mask).float()
+        drawn, log_probability = draw_tokens(
+            logits, mask, undecided, generators, temperature=settings.temperature, top_k=settings.top_k
+        )
+        predicted = tokens.masked_scatter(mask, drawn)
+        confidence = confidence.masked_scatter(mask, log_probability.exp())
+        if final:
+            mask = torch.zeros_like(mask)
+        else:
+            if fixed_scores is None:
+                noise = gumbel_noise(undecided, 1, generators).squeeze(1).to(tokens.device)  # (M,)
+                scores = log_probability + settings.choice_temperature * (1 - step / settings.steps) * noise
+            else:
+                scores = fixed_scores.expand_as(mask)[mask].float()  # (M,)
+            undecided = list(left_by_step[step - 1])
+            mask = lowest(scores, mask, undecided)
+        tokens = predicted.masked_fill(mask, mask_token_id)
+        yield DecodingStep(step, settings.steps, tokens, predicted, mask, confidence, logits, final)
+
+
+def draw_tokens(
+    logits: Tensor,
+    mask: Tensor,
+    undecided: Sequence[int],
+    generators: Sequence[torch.Generator],
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Draws a token for each of the M masked positions, in row-major order, by the Gumbel-max trick.
+
+    Args:
+        logits: (B, n, V) float32.
+        mask: (B, n) bool, positions to draw.
+        undecided: masked positions of each row; their sum is M.
+        generators: one CPU generator a row.
+
+    Returns:
+        tokens (M,) long, and their log probability (M,) under the softmax of `logits` (not tempered, not cut).
+    """
+    candidates = logits[mask]  # (M, V)
+    normaliser = candidates.logsumexp(-1, keepdim=True)  # (M, 1)
+    names: Tensor | None = None
+    if top_k is not None and top_k < candidates.shape[1]:
+        candidates, names = candidates.topk(top_k)  # (M, k) each
+    if temperature > 0:
+        noise = gumbel_noise(undecided, candidates.shape[1], generators).to(logits.device)
+        choice = noise.mul_(temperature).add_(candidates).argmax(-1, keepdim=True)  # (M, 1)
+    else:
+        choice = candidates.argmax(-1, keepdim=True)  # (M, 1)
+    log_probability = (candidates.gather(1, choice) - normaliser).clamp_max_(0).squeeze(1)  # (M,)
+    return (choice if names is None else names.gather(1, choice)).squeeze(1), log_probability
+
+
+def gumbel_noise(rows: Sequence[int], width: int, generators: Sequence[torch.Generator]) -> Tensor:
+    """Standard Gumbel noise (sum of `rows`, `width`) on the CPU; `rows[i]` lines of it come from `generators[i]`.
+
+    −log(−log u) of uniform u, which PyTorch draws seven times faster than exponential variates. u has 24 bits: the
+    noise never exceeds 16.7.
+    """
+    noise = torch.empty(sum(rows), width)
+    for lines, generator in zip(noise.split(list(rows)), generators, strict=True):
+        lines.uniform_(generator=generator)
+    return noise.clamp_min_(torch.finfo(noise.dtype).tiny).log_().neg_().log_().neg_()
+
+
+def lowest(scores: Tensor, mask: Tensor, counts: Sequence[int]) -> Tensor:
+    """Mask (B, n) of the `counts[i]` lowest-scored among the masked positions of row i; of equals, the first.
+
+    Args:
+        scores: (M,) of the masked positions, in row-major order.
+        mask: (B, n) bool with M positions set.
+    """
+    grid_scores = torch.full(mask.shape, torch.inf, device=mask.device).masked_scatter_(mask, scores)  # (B, n)
+    rank = grid_scores.argsort(dim=1, stable=True).argsort(dim=1)  # (B, n)
+    return mask & (rank < torch.tensor(counts, device=mask.device).unsqueeze(1))
