@@ -1,0 +1,314 @@
+"""The picture-book world: scenes of emoji sprites on drawn backgrounds, rendered, captioned and checkable.
+
+A scene is a pure function of (seed, split, index). Held-out combinations, chosen by hash, appear in no training scene:
+pairs of nouns, and noun × background × style triples. The "test" split holds one part of them, "tune" another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import combinations
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from . import styles
+from .backgrounds import VARIANTS, background
+from .sprites import sized_sprite
+from .vocabulary import BACKGROUNDS, COLOURS, FREQUENT_NOUNS, NOUN_BY_NAME, NOUNS, STYLES, Noun, article, plural
+
+Split = Literal["train", "test", "tune"]
+Vocabulary = Literal["full", "frequent"]
+_SPLITS: tuple[Split, ...] = ("train", "test", "tune")
+_VOCABULARIES: dict[str, tuple[Noun, ...]] = {"full": NOUNS, "frequent": FREQUENT_NOUNS}
+_HELD_OUT_ONE_IN = 24  # share of combinations that goes to each of "test" and "tune"
+
+LAYOUTS = ("single", "pair", "count", "row", "grid", "empty")
+_LAYOUT_SHARES = (0.50, 0.25, 0.08, 0.06, 0.07, 0.04)
+RELATIONS = ("next to", "left of", "right of", "above", "below")
+_NUMBERS = {2: "two", 3: "three", 4: "four"}
+PLACES: dict[str, tuple[float, float]] = {
+    "on the left": (0.27, 0.5),
+    "on the right": (0.73, 0.5),
+    "at the top": (0.5, 0.28),
+    "at the bottom": (0.5, 0.72),
+    "in the top left corner": (0.27, 0.27),
+    "in the top right corner": (0.73, 0.27),
+    "in the bottom left corner": (0.27, 0.73),
+    "in the bottom right corner": (0.73, 0.73),
+}
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One sprite: centre (x, y) and size in units of the picture's side; `colour` is a tint or None."""
+
+    noun: str
+    x: float
+    y: float
+    size: float
+    colour: str | None = None
+    flip: bool = False
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything that a picture shows, and the caption that says it."""
+
+    objects: tuple[SceneObject, ...]
+    background: str
+    variant: int
+    style: str | None
+    layout: str
+    relation: str | None = None
+    place: str | None = None
+    caption: str = ""
+
+    @property
+    def nouns(self) -> tuple[str, ...]:
+        return tuple(item.noun for item in self.objects)
+
+
+@lru_cache(maxsize=1 << 20)
+def _bucket(*words: str) -> int:
+    digest = hashlib.blake2b("\x1f".join(words).encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") % _HELD_OUT_ONE_IN
+
+
+def combination_splits(scene: Scene) -> set[Split]:
+    """The splits that the scene's combinations belong to; {"train"} where none is held out."""
+    nouns = sorted(set(scene.nouns))
+    buckets = {_bucket("pair", *pair) for pair in combinations(nouns, 2)}
+    buckets |= {_bucket("triple", noun, scene.background, scene.style or "plain") for noun in nouns}
+    found: set[Split] = {split for value, split in ((0, "test"), (1, "tune")) if value in buckets}  # type: ignore[misc]
+    return found or {"train"}
+
+
+class SceneDataset:
+    """An endless, deterministic stream of scenes.
+
+    Args:
+        seed: another seed, another stream.
+        size: side of the rendered pictures in pixels.
+        split: "train" never shows a held-out combination; every "test" and "tune" scene shows at least one of its own
+            (pictures without objects aside, which hold no combination and stay in "train").
+        vocabulary: "frequent" (the first nouns of the table) or "full".
+    """
+
+    def __init__(
+        self, seed: int = 0, size: int = 128, split: Split = "train", vocabulary: Vocabulary = "frequent"
+    ) -> None:
+        if split not in _SPLITS or vocabulary not in _VOCABULARIES:
+            raise ValueError(f"split is one of {_SPLITS}, vocabulary one of {tuple(_VOCABULARIES)}")
+        self.seed, self.size, self.split = seed, size, split
+        self.nouns = _VOCABULARIES[vocabulary]
+
+    def scene(self, index: int) -> Scene:
+        """Scene `index`: the first draw of its own random stream that belongs to this split."""
+        generator = np.random.default_rng((self.seed, _SPLITS.index(self.split), index))
+        while True:
+            scene = _draw_scene(generator, self.nouns)
+            if combination_splits(scene) == {self.split}:
+                return replace(scene, caption=_caption(scene, generator))
+
+    def render(self, scene: Scene, size: int | None = None) -> np.ndarray:
+        """The scene's picture, (size, size, 3) uint8."""
+        return render(scene, size or self.size)
+
+    def __getitem__(self, index: int) -> tuple[Scene, np.ndarray]:
+        scene = self.scene(index)
+        return scene, self.render(scene)
+
+
+def _choose(generator: np.random.Generator, options: Iterable):
+    options = tuple(options)
+    return options[int(generator.integers(len(options)))]
+
+
+def _different(generator: np.random.Generator, nouns: tuple[Noun, ...], count: int) -> list[str]:
+    return [nouns[int(i)].name for i in generator.choice(len(nouns), count, replace=False)]
+
+
+def _draw_scene(generator: np.random.Generator, nouns: tuple[Noun, ...]) -> Scene:
+    layout = LAYOUTS[int(generator.choice(len(LAYOUTS), p=_LAYOUT_SHARES))]
+    style = _choose(generator, STYLES) if generator.random() < 0.22 and layout in ("single", "pair", "count") else None
+    scenery = _choose(generator, BACKGROUNDS)
+    relation = place = None
+
+    def thing(x: float, y: float, size: float, noun: str | None = None) -> SceneObject:
+        wobble = generator.uniform(-0.025, 0.025, 2)
+        colour = _choose(generator, COLOURS) if generator.random() < 0.1 else None
+        half = size / 2
+        return SceneObject(
+            noun=noun or _choose(generator, nouns).name,
+            x=float(np.clip(x + wobble[0], half, 1 - half)),
+            y=float(np.clip(y + wobble[1], half, 1 - half)),
+            size=size,
+            colour=colour,
+            flip=bool(generator.random() < 0.15),
+        )
+
+    if layout == "single":
+        if generator.random() < 0.25:
+            place = _choose(generator, PLACES)
+            objects = [thing(*PLACES[place], generator.uniform(0.42, 0.5))]
+        else:
+            objects = [thing(0.5, 0.52, generator.uniform(0.55, 0.78))]
+    elif layout == "pair":
+        relation = _choose(generator, RELATIONS)
+        size = generator.uniform(0.4, 0.47)
+        first, second = {
+            "next to": ((0.27, 0.52), (0.73, 0.52)),
+            "left of": ((0.27, 0.52), (0.73, 0.52)),
+            "right of": ((0.73, 0.52), (0.27, 0.52)),
+            "above": ((0.5, 0.27), (0.5, 0.73)),
+            "below": ((0.5, 0.73), (0.5, 0.27)),
+        }[relation]
+        if relation == "next to" and generator.random() < 0.5:
+            first, second = second, first
+        one, two = _different(generator, nouns, 2)
+        objects = [thing(*first, size, one), thing(*second, size * generator.uniform(0.9, 1.1), two)]
+    elif layout == "count":
+        number = int(generator.integers(2, 5))
+        centres = {
+            2: [(0.27, 0.52), (0.73, 0.52)],
+            3: [(0.5, 0.27), (0.27, 0.72), (0.73, 0.72)],
+            4: [(0.27, 0.27), (0.73, 0.27), (0.27, 0.73), (0.73, 0.73)],
+        }[number]
+        template = thing(0.5, 0.5, generator.uniform(0.38, 0.45))
+        objects = [
+            replace(thing(x, y, template.size, template.noun), colour=template.colour, flip=template.flip)
+            for x, y in centres
+        ]
+    elif layout == "row":
+        names = _different(generator, nouns, 3)
+        size = generator.uniform(0.3, 0.33)
+        objects = [thing(x, 0.55, size, name) for x, name in zip((0.18, 0.5, 0.82), names, strict=True)]
+    elif layout == "grid":
+        faces = tuple(noun for noun in nouns if noun.name.endswith("face"))
+        names = _different(generator, faces if generator.random() < 0.3 else nouns, 4)
+        centres = [(x, y) for y in (0.27, 0.73) for x in (0.27, 0.73)]
+        objects = [thing(x, y, 0.4, name) for (x, y), name in zip(centres, names, strict=True)]
+    else:
+        objects, style = [], None
+    return Scene(tuple(objects), scenery, int(generator.integers(VARIANTS)), style, layout, relation, place)
+
+
+def _phrase(item: SceneObject, generator: np.random.Generator, *, with_article: bool = True, many: bool = False) -> str:
+    noun = NOUN_BY_NAME[item.noun]
+    name = noun.name if generator.random() < 0.7 else _choose(generator, noun.names)
+    if many and not noun.plural_only:
+        name = plural(name)
+    words = f"{item.colour} {name}" if item.colour else name
+    if not with_article or many or (noun.plural_only and name == noun.name):
+        return words
+    return f"{'the' if generator.random() < 0.08 else article(words)} {words}"
+
+
+def _listed(parts: list[str]) -> str:
+    return ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def _caption(scene: Scene, generator: np.random.Generator) -> str:
+    """One of many ways to say the scene."""
+    ways = BACKGROUNDS[scene.background]
+    where = ways[0] if generator.random() < 0.5 else _choose(generator, ways)
+    items = scene.objects
+    if scene.layout == "empty":
+        scenery = _choose(generator, (f"nothing {where}", f"an empty scene {where}", f"just the background, {where}"))
+        return scenery
+    if scene.layout == "single":
+        what = _phrase(items[0], generator)
+        if scene.place:
+            what = f"{what} {scene.place}"
+        elif generator.random() < 0.12:
+            verb = _choose(generator, ("standing", "sitting", "resting", "alone", "in the middle"))
+            what = f"{what} {verb}" if not where.startswith("cooking") else what
+        elif generator.random() < 0.12:
+            what = _choose(generator, ("a picture of {}", "a photo of {}", "an image of {}", "there is {}")).format(
+                what
+            )
+    elif scene.layout == "pair":
+        first, second = (_phrase(item, generator) for item in items)
+        relation = {
+            "next to": ("next to", "beside", "and"),
+            "left of": ("to the left of", "left of"),
+            "right of": ("to the right of", "right of"),
+            "above": ("above", "over", "on top of"),
+            "below": ("below", "under", "beneath"),
+        }[scene.relation or "next to"]
+        what = f"{first} {_choose(generator, relation)} {second}"
+    elif scene.layout == "count":
+        what = f"{_NUMBERS[len(items)]} {_phrase(items[0], generator, many=True)}"
+    elif scene.layout == "row":
+        phrases = [_phrase(item, generator) for item in items]
+        what = _choose(generator, ("{} in a row", "{}", "{} side by side")).format(_listed(phrases))
+    elif all(item.noun.endswith("face") for item in items) and generator.random() < 0.6:
+        moods = _listed([item.noun.removesuffix(" face") for item in items])
+        what = f"{_choose(generator, ('a set of 2x2 emoji icons with', 'four emoji', 'a grid of'))} {moods} faces"
+    else:
+        names = _listed([_phrase(item, generator) for item in items])
+        what = f"{_choose(generator, ('a set of 2x2 emoji icons with', 'a grid of', 'a 2x2 grid with'))} {names}"
+    swapped = generator.random() < 0.15 and ". " not in where
+    text = f"{where}, {what}" if swapped else f"{what} {where}"
+    if scene.style:
+        template = _choose(generator, STYLES[scene.style])
+        before_where = template.startswith("{}") and text.startswith(what) and generator.random() < 0.5
+        text = f"{template.format(what)} {where}" if before_where else template.format(text)
+    return _finished(text, generator)
+
+
+def _finished(text: str, generator: np.random.Generator) -> str:
+    text = text[0].upper() + text[1:] if generator.random() < 0.5 else text
+    return text + "." if generator.random() < 0.3 else text
+
+
+def render(scene: Scene, size: int) -> np.ndarray:
+    """Draw a scene: (size, size, 3) uint8."""
+    scenery = background(scene.background, scene.variant, size)
+    layer = Image.new("RGBA", (size, size)) if scene.style == "graffiti" else scenery.copy()
+    for item in scene.objects:
+        pixels = max(2, round(item.size * size / 2) * 2)
+        picture = sized_sprite(item.noun, pixels, item.colour, item.flip)
+        corner = (max(0, round(item.x * size - pixels / 2)), max(0, round(item.y * size - pixels / 2)))
+        if layer.mode == "RGBA":
+            layer.alpha_composite(picture, corner)
+        else:
+            layer.paste(picture, corner, picture)
+    if scene.style == "graffiti":
+        layer = styles.graffiti(scenery, layer)
+    elif scene.style is not None:
+        layer = styles.STYLE_FILTERS[scene.style](layer)
+    return np.asarray(layer)
+
+
+def contact_sheet(path: Path, dataset: SceneDataset, count: int = 48, columns: int = 8) -> None:
+    """Write the first `count` scenes with their captions as one PNG."""
+    cell, text_height = dataset.size, 44
+    rows = -(-count // columns)
+    sheet = Image.new("RGB", (columns * (cell + 8), rows * (cell + text_height)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index in range(count):
+        scene, picture = dataset[index]
+        x, y = (index % columns) * (cell + 8), (index // columns) * (cell + text_height)
+        sheet.paste(Image.fromarray(picture), (x, y))
+        draw.multiline_text((x, y + cell + 1), wrapped(scene.caption, cell // 6), fill="black", spacing=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+
+
+def wrapped(text: str, width: int, lines: int = 3) -> str:
+    """Text cut into at most `lines` lines of at most `width` characters."""
+    out, line = [], ""
+    for word in text.split():
+        if line and len(line) + 1 + len(word) > width:
+            out.append(line)
+            line = word
+        else:
+            line = f"{line} {word}".strip()
+    return "\n".join([*out, line][:lines])

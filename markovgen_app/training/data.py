@@ -1,0 +1,57 @@
+"""Streams of rendered scenes for training, in order, without end, resumable at any index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ..data.scenes import Scene, SceneDataset
+
+
+@dataclass(frozen=True)
+class SceneBatch:
+    """Scenes and their pictures, (B, 3, H, W) uint8."""
+
+    scenes: list[Scene]
+    pictures: Tensor
+
+    def pixels(self, device: torch.device | str = "cpu") -> Tensor:
+        """Pictures in [-1, 1], (B, 3, H, W) float32, channels last in memory."""
+        pixels = self.pictures.to(device).float() / 127.5 - 1
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+
+class _Batches(Dataset):
+    def __init__(self, scenes: SceneDataset, batch_size: int, first: int) -> None:
+        self.scenes, self.batch_size, self.first = scenes, batch_size, first
+
+    def __len__(self) -> int:
+        return 2**40
+
+    def __getitem__(self, number: int) -> SceneBatch:
+        start = (self.first + number) * self.batch_size
+        drawn = [self.scenes[index] for index in range(start, start + self.batch_size)]
+        pictures = torch.from_numpy(np.stack([picture for _, picture in drawn]))  # (B, H, W, 3)
+        return SceneBatch([scene for scene, _ in drawn], pictures.permute(0, 3, 1, 2))  # (B, H, W, 3) -> (B, 3, H, W)
+
+
+class _Counting(torch.utils.data.Sampler[int]):
+    def __iter__(self) -> Iterator[int]:
+        number = 0
+        while True:
+            yield number
+            number += 1
+
+
+def scene_batches(scenes: SceneDataset, batch_size: int, first: int = 0, workers: int = 0) -> Iterator[SceneBatch]:
+    """Batches `first`, `first` + 1, … of the dataset; rendered by `workers` processes, or here where that is 0."""
+    dataset = _Batches(scenes, batch_size, first)
+    options = {"prefetch_factor": 4} if workers else {}
+    return iter(
+        DataLoader(dataset, batch_size=None, sampler=_Counting(), num_workers=workers, **options)  # type: ignore[arg-type]
+    )

@@ -1,0 +1,221 @@
+"""One resumable training loop for every stage.
+
+A stage hands over its module, its optimizers, a stream of batches and a loss; the loop does the rest: learning-rate
+schedule (warm-up, constant, linear cool-down over the last fifth), gradient clipping, an exponential moving average of
+the weights, logging, and a checkpoint with optimiser state every few minutes, on SIGTERM and at the end. Budgets are
+minutes of training, not steps, so that one configuration serves two CPU cores and a GPU.
+
+Checkpoints live in `runs/NAME/state.pt` (plain tensors, loaded with `weights_only=True`); finished weights are exported
+by the stages, as safetensors.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import yaml
+from accelerate import Accelerator
+from diffusers import ModelMixin
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+
+class LoopConfig(BaseModel):
+    """What every stage's configuration has in common."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(description="the run's name; its folder is runs/NAME")
+    minutes: float = Field(gt=0, description="training time in all, resumed sessions included")
+    batch_size: int = Field(16, ge=1)
+    seed: int = Field(0, ge=0)
+    warmup_steps: int = Field(200, ge=0)
+    cooldown: float = Field(0.2, ge=0, le=1, description="share of the time over which the learning rate falls to zero")
+    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    ema: float = Field(0.999, ge=0, lt=1, description="decay of the moving average of the weights")
+    mixed_precision: str = Field("no", pattern="^(no|bf16|fp16)$")
+    compile: bool = False
+    workers: int = Field(0, ge=0, description="processes that render scenes ahead")
+    log_every: int = Field(50, ge=1)
+    checkpoint_minutes: float = Field(4, gt=0)
+    runs: Path = Path("runs")
+
+    @property
+    def folder(self) -> Path:
+        return self.runs / self.name
+
+
+ConfigT = TypeVar("ConfigT", bound=LoopConfig)
+
+
+def read_config(path: Path, kind: type[ConfigT]) -> ConfigT:
+    """A stage's configuration from a YAML file.
+
+    Raises:
+        UserError: no such file, no YAML, or a field that is wrong or unknown.
+    """
+    try:
+        return kind.model_validate(yaml.safe_load(Path(path).read_text()) or {})
+    except FileNotFoundError:
+        raise UserError(
+            f"There is no configuration file {path}: the ones that come with the project are in configs/."
+        ) from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {str(error).splitlines()[0]}.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+
+
+def learning_rate_factor(step: int, progress: float, warmup_steps: int, cooldown: float) -> float:
+    """Warm-up over steps, constant, then linear to zero over the last `cooldown` share of `progress` (0 … 1)."""
+    warm = min(1.0, (step + 1) / max(1, warmup_steps))
+    cool = min(1.0, (1 - progress) / cooldown) if cooldown else 1.0
+    return warm * max(0.0, cool)
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, module: nn.Module, decay: float, step: int) -> None:
+    """average ← d·average + (1 − d)·module, with d growing to `decay` over the first steps."""
+    weight = 1 - min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), weight)
+
+
+def copy_half(model: ModelMixin, folder: Path) -> None:
+    """Save a model's weights as fp16 safetensors in shards under 10 MB; the model itself stays as it is."""
+    copy.deepcopy(model).cpu().half().save_pretrained(folder, max_shard_size="9MB")
+
+
+class Trainer:
+    """State of one run: module, average, optimizers, step, minutes; `fit` trains, `save` and `resume` keep it.
+
+    Args:
+        config: the run's settings.
+        module: what is trained; on the accelerator's device afterwards.
+        optimizers: each with its own base learning rate.
+    """
+
+    def __init__(self, config: LoopConfig, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        self.config = config
+        self.accelerator = Accelerator(mixed_precision=config.mixed_precision)
+        self.device = self.accelerator.device
+        self.module = module.to(self.device)
+        self.average = copy.deepcopy(self.module).eval().requires_grad_(False)
+        self.optimizers = list(optimizers)
+        self.base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
+        self.step = 0
+        self.minutes = 0.0
+        self._stopped = False
+
+    @property
+    def path(self) -> Path:
+        return self.config.folder / "state.pt"
+
+    def save(self) -> None:
+        """Write the checkpoint; the old one stays until the new one is complete."""
+        if not self.accelerator.is_main_process:
+            return
+        self.config.folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "module": self.module.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "step": self.step,
+            "minutes": self.minutes,
+        }
+        temporary = self.path.with_suffix(".tmp")
+        torch.save(state, temporary)
+        temporary.replace(self.path)
+
+    def resume(self) -> bool:
+        """Continue from the checkpoint; False where there is none."""
+        if not self.path.is_file():
+            return False
+        state = torch.load(self.path, map_location=self.device, weights_only=True)
+        self.module.load_state_dict(state["module"])
+        self.average.load_state_dict(state["average"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step, self.minutes = state["step"], state["minutes"]
+        return True
+
+    def log(self, values: dict[str, Any]) -> None:
+        """One line of JSON into runs/NAME/log.jsonl and onto standard error."""
+        if not self.accelerator.is_main_process:
+            return
+        line = json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in values.items()})
+        self.config.folder.mkdir(parents=True, exist_ok=True)
+        with (self.config.folder / "log.jsonl").open("a") as file:
+            file.write(line + "\n")
+        print(line, file=sys.stderr, flush=True)
+
+    def fit(
+        self,
+        batches: Iterator[Any],
+        loss: Callable[[Any, int], tuple[Tensor, dict[str, Tensor | float]]],
+        on_checkpoint: Callable[[], None] | None = None,
+    ) -> None:
+        """Train until the minutes are used up.
+
+        Args:
+            batches: an endless stream, already at the right place when the run is resumed (see `step`).
+            loss: (batch, step) → the scalar to minimise and what to log.
+            on_checkpoint: called after every checkpoint, to export weights or draw samples.
+        """
+        config = self.config
+        parameters = [p for p in self.module.parameters() if p.requires_grad]
+        previous = signal.signal(signal.SIGTERM, self._on_signal)
+        last = saved = logged = time.perf_counter()
+        seen = 0
+        try:
+            while self.minutes < config.minutes and not self._stopped:
+                factor = learning_rate_factor(
+                    self.step, self.minutes / config.minutes, config.warmup_steps, config.cooldown
+                )
+                for optimizer, rates in zip(self.optimizers, self.base_rates, strict=True):
+                    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                        group["lr"] = rate * factor
+                batch = next(batches)
+                with self.accelerator.autocast():
+                    value, shown = loss(batch, self.step)
+                value.backward()
+                norm = nn.utils.clip_grad_norm_(parameters, config.clip)
+                for optimizer in self.optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad(set_to_none=True)
+                update_average(self.average, self.module, config.ema, self.step)
+                self.step += 1
+                seen += config.batch_size
+                now = time.perf_counter()
+                self.minutes += (now - last) / 60
+                last = now
+                if self.step % config.log_every == 0:
+                    details = {k: float(v) for k, v in shown.items()}
+                    rate = seen / (now - logged)
+                    self.log(
+                        {"step": self.step, "minutes": self.minutes, "per_second": rate, "norm": float(norm), **details}
+                    )
+                    logged, seen = now, 0
+                if now - saved > config.checkpoint_minutes * 60:
+                    self.save()
+                    if on_checkpoint:
+                        on_checkpoint()
+                    saved = last = time.perf_counter()
+            self.save()
+            if on_checkpoint:
+                on_checkpoint()
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+    def _on_signal(self, *_: object) -> None:
+        self._stopped = True

@@ -1,0 +1,198 @@
+"""Scenes: determinism, captions that agree with what is drawn, held-out combinations that stay held out."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from markovgen_app.data.backgrounds import VARIANTS, background
+from markovgen_app.data.scenes import LAYOUTS, SceneDataset, combination_splits, contact_sheet, render
+from markovgen_app.data.sprites import save_sheet, sized_sprite, sprite, tinted
+from markovgen_app.data.vocabulary import (
+    BACKGROUNDS,
+    COLOURS,
+    FREQUENT_NOUNS,
+    NOUN_BY_NAME,
+    NOUNS,
+    STYLES,
+    article,
+    plural,
+)
+
+indices = st.integers(0, 2**40)
+
+
+def test_the_vocabulary_is_as_large_as_promised_and_unambiguous():
+    names = [name for noun in NOUNS for name in noun.names]
+    assert len(NOUNS) >= 300 and len(FREQUENT_NOUNS) >= 120
+    assert len(names) == len(set(names))
+    assert len({noun.emoji for noun in NOUNS}) == len(NOUNS)
+    assert len(BACKGROUNDS) >= 20 and len(STYLES) >= 7 and len(COLOURS) >= 12
+
+
+def test_sprites_are_distinct_pictures():
+    small = np.stack([np.asarray(sized_sprite(noun.name, 16), dtype=float).ravel() for noun in NOUNS])
+    for first, second in combinations(range(len(NOUNS)), 2):
+        assert abs(small[first] - small[second]).mean() > 1.0, (NOUNS[first].name, NOUNS[second].name)
+
+
+@given(
+    index=indices, split=st.sampled_from(["train", "test", "tune"]), vocabulary=st.sampled_from(["full", "frequent"])
+)
+def test_a_scene_is_a_pure_function_of_seed_split_and_index(index, split, vocabulary):
+    scene = SceneDataset(3, 128, split, vocabulary).scene(index)
+    assert scene == SceneDataset(3, 128, split, vocabulary).scene(index)
+    assert np.array_equal(render(scene, 64), render(scene, 64))
+
+
+def test_other_seeds_give_other_scenes():
+    assert [SceneDataset(0).scene(i).caption for i in range(20)] != [
+        SceneDataset(1).scene(i).caption for i in range(20)
+    ]
+
+
+@given(index=indices)
+def test_held_out_combinations_never_appear_in_training(index):
+    scene = SceneDataset(split="train").scene(index)
+    assert combination_splits(scene) == {"train"}
+    for noun in set(scene.nouns):
+        alone = scene.__class__((scene.objects[scene.nouns.index(noun)],), scene.background, 0, scene.style, "single")
+        assert combination_splits(alone) == {"train"}
+
+
+@given(index=indices, split=st.sampled_from(["test", "tune"]))
+def test_evaluation_scenes_hold_a_combination_of_their_own_split(index, split):
+    assert combination_splits(SceneDataset(split=split).scene(index)) == {split}
+
+
+@given(index=indices, vocabulary=st.sampled_from(["full", "frequent"]))
+def test_the_caption_says_the_scene(index, vocabulary):
+    scene = SceneDataset(7, vocabulary=vocabulary).scene(index)
+    caption = scene.caption.lower()
+    assert any(way.lower() in caption for way in BACKGROUNDS[scene.background])
+    for item in scene.objects:
+        noun = NOUN_BY_NAME[item.noun]
+        said = [form for name in noun.names for form in (name, plural(name), name.removesuffix(" face"))]
+        assert any(form.lower() in caption for form in said), (noun, caption)
+        assert item.colour is None or item.colour in caption
+    if scene.style:
+        words = {
+            "oil painting": "oil",
+            "watercolor": "watercolo",
+            "pencil sketch": "pencil",
+            "pixel art": ("pixel", "8-bit"),
+        }
+        wanted = words.get(scene.style, scene.style)
+        assert any(word in caption for word in ([wanted] if isinstance(wanted, str) else wanted))
+    if scene.layout == "count":
+        assert {2: "two", 3: "three", 4: "four"}[len(scene.objects)] in caption
+    if scene.place:
+        assert scene.place in caption
+    assert "  " not in caption and "{" not in caption
+
+
+@given(index=indices)
+def test_relations_say_where_things_are(index):
+    scene = SceneDataset(9).scene(index)
+    if scene.relation is None:
+        return
+    first, second = scene.objects
+    assert {
+        "next to": abs(first.x - second.x) > 0.2,
+        "left of": first.x < second.x,
+        "right of": first.x > second.x,
+        "above": first.y < second.y,
+        "below": first.y > second.y,
+    }[scene.relation]
+
+
+@given(index=indices)
+def test_objects_lie_inside_the_picture(index):
+    for item in SceneDataset(11, vocabulary="full").scene(index).objects:
+        half = item.size / 2 - 1e-9
+        assert half <= item.x <= 1 - half and half <= item.y <= 1 - half
+
+
+def test_every_layout_background_and_style_occurs():
+    scenes = [SceneDataset(0).scene(i) for i in range(3000)]
+    assert {s.layout for s in scenes} == set(LAYOUTS)
+    assert {s.background for s in scenes} == set(BACKGROUNDS)
+    assert {s.style for s in scenes} == {None, *STYLES}
+
+
+@pytest.mark.parametrize("name", BACKGROUNDS)
+def test_backgrounds_agree_at_both_sizes(name):
+    for variant in (0, VARIANTS - 1):
+        small = np.asarray(background(name, variant, 128), dtype=float)
+        large = np.asarray(background(name, variant, 256).resize((128, 128), 4), dtype=float)
+        assert small.shape == (128, 128, 3)
+        assert abs(small - large).mean() < 12
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_styles_change_the_picture_and_keep_its_size(style):
+    dataset = SceneDataset(0)
+    scene = next(s for s in map(dataset.scene, range(100)) if s.layout == "single" and s.style is None)
+    styled = scene.__class__(**{**scene.__dict__, "style": style})
+    for size in (128, 256):
+        before, after = render(scene, size), render(styled, size)
+        assert after.shape == (size, size, 3) and after.dtype == np.uint8
+        assert abs(before.astype(int) - after.astype(int)).mean() > 2
+
+
+def test_tints_turn_a_sprite_into_its_colour():
+    for colour, target in COLOURS.items():
+        pixels = np.asarray(tinted(sprite("car"), colour), dtype=float)
+        mean = pixels[pixels[..., 3] > 128][:, :3].mean(axis=0)
+        nearest = min(COLOURS, key=lambda name: abs(mean - np.array(COLOURS[name])).sum())
+        assert nearest == colour or abs(mean - np.array(target)).mean() < 45
+
+
+def test_the_sprite_sheet_stands_in_for_the_font(tmp_path, monkeypatch):
+    from markovgen_app.data import sprites
+
+    before = {name: np.asarray(sprite(name)) for name in ("panda", NOUNS[-1].name)}
+    save_sheet(tmp_path / "sheet.png")
+    monkeypatch.setenv(sprites.SHEET_VARIABLE, str(tmp_path / "sheet.png"))
+    sprites._sheet.cache_clear()
+    sprite.cache_clear()
+    try:
+        for name, pixels in before.items():
+            assert np.array_equal(np.asarray(sprite(name)), pixels)
+    finally:
+        monkeypatch.undo()
+        sprites._sheet.cache_clear()
+        sprite.cache_clear()
+
+
+def test_contact_sheet(tmp_path):
+    contact_sheet(tmp_path / "new" / "sheet.png", SceneDataset(0), count=4, columns=2)
+    assert (tmp_path / "new" / "sheet.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [("panda", "a"), ("owl", "an"), ("unicorn", "a"), ("UFO", "a"), ("hour", "a"), ("axe", "an")]
+)
+def test_articles(words, expected):
+    assert article(words) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("panda", "pandas"),
+        ("bus", "buses"),
+        ("cherry blossom", "cherry blossoms"),
+        ("slice of pizza", "slices of pizza"),
+        ("maple leaf", "maple leaves"),
+        ("mouse", "mice"),
+        ("giraffe", "giraffes"),
+        ("knife", "knives"),
+        ("ladybug", "ladybugs"),
+        ("face with heart eyes", "faces with heart eyes"),
+    ],
+)
+def test_plurals(name, expected):
+    assert plural(name) == expected

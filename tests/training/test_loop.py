@@ -1,0 +1,109 @@
+"""The training loop: it learns, it resumes exactly, it refuses bad configurations with a line."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from markovgen_app.errors import UserError
+from markovgen_app.training.loop import LoopConfig, Trainer, learning_rate_factor, read_config, update_average
+from markovgen_app.training.muon import Muon, orthogonalised
+
+
+def make(tmp_path, minutes):
+    torch.manual_seed(0)
+    config = LoopConfig(name="x", minutes=minutes, runs=tmp_path, warmup_steps=1, log_every=1000, cooldown=0)
+    model = nn.Linear(4, 1)
+    return Trainer(config, model, [torch.optim.AdamW(model.parameters(), 0.05)])
+
+
+def batches(first):
+    for number in itertools.count(first):
+        x = torch.randn(16, 4, generator=torch.Generator().manual_seed(number))
+        yield x, x.sum(dim=1, keepdim=True)
+
+
+def run(trainer, steps):
+    def loss(batch, step):
+        if trainer.step + 1 == steps:
+            trainer._on_signal()
+        value = (trainer.module(batch[0]) - batch[1]).square().mean()
+        return value, {"loss": value.detach()}
+
+    trainer.fit(batches(trainer.step), loss)
+    return trainer
+
+
+def test_it_learns(tmp_path):
+    trainer = run(make(tmp_path, 1), 300)
+    x, y = next(batches(10_000))
+    assert (trainer.module(x) - y).square().mean() < 0.05
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path):
+    whole = run(make(tmp_path / "a", 1), 40)
+    run(make(tmp_path / "b", 1), 20)
+    second = make(tmp_path / "b", 1)
+    assert second.resume() and second.step == 20
+    run(second, 40)
+    for one, other in zip(whole.module.parameters(), second.module.parameters(), strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(whole.average.parameters(), second.average.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_nothing_to_resume(tmp_path):
+    assert not make(tmp_path, 1).resume()
+
+
+def test_learning_rate_warms_up_stays_and_cools_down():
+    assert learning_rate_factor(0, 0, 100, 0.2) == pytest.approx(0.01)
+    assert learning_rate_factor(500, 0.5, 100, 0.2) == 1
+    assert learning_rate_factor(900, 0.9, 100, 0.2) == pytest.approx(0.5)
+    assert learning_rate_factor(999, 1.0, 100, 0.2) == 0
+
+
+def test_average_follows_the_weights():
+    model, average = nn.Linear(2, 2), nn.Linear(2, 2)
+    for step in range(200):
+        update_average(average, model, 0.9, step)
+    assert torch.allclose(average.weight, model.weight, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 16, 4), (1, 4, 16)])
+def test_orthogonalised_matrices_have_singular_values_near_one(shape):
+    values = torch.linalg.svdvals(orthogonalised(torch.randn(shape, generator=torch.Generator().manual_seed(0))))
+    assert values.min() > 0.4 and values.max() < 1.4
+
+
+def test_muon_minimises_a_quadratic():
+    torch.manual_seed(0)
+    target, weight = torch.randn(6, 4), nn.Parameter(torch.zeros(6, 4))
+    optimizer = Muon([weight], 0.05, weight_decay=0)
+    for _ in range(300):
+        loss = (weight - target).square().sum()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert (weight - target).abs().max() < 0.3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: x", "minutes"),
+        ("name: x\nminutes: 1\nspeed: 3", "speed"),
+        ("name: x\nminutes: -1", "minutes"),
+        ("{", "not valid YAML"),
+    ],
+)
+def test_bad_configurations_are_named(tmp_path, text, message):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_config(tmp_path / "c.yaml", LoopConfig)
+
+
+def test_missing_configuration(tmp_path):
+    with pytest.raises(UserError, match="no configuration file"):
+        read_config(tmp_path / "none.yaml", LoopConfig)
