@@ -241,6 +241,7 @@ def _beach(c: Canvas) -> None:
 def _sidewalk(c: Canvas) -> None:
     _bricks(c, 0, 0.625)
     c.box(0, 0.625, 1, 1, c.jitter((178, 178, 174), 6))
+    joints: list[list[tuple[float, float]]]
     joints = [[(0, 0.8), (1, 0.8)], [(0.3, 0.63), (0.2, 0.8)], [(0.75, 0.63), (0.82, 0.8)], [(0.5, 0.8), (0.47, 1)]]
     for joint in joints:
         c.line(joint, (120, 120, 116), 0.012)

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,7 +50,8 @@ class ImageTokenizer(ModelMixin, ConfigMixin):
     """
 
     factor = 8
-    config_name = "config.json"
+    config_name = "config.json"  # type: ignore[assignment]
+    config: Any
 
     @register_to_config
     def __init__(

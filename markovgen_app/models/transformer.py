@@ -11,11 +11,11 @@ RMS norms, query-key norms, factorised row + column positions, squared ReLU.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -81,7 +81,8 @@ class MuseTransformer(ModelMixin, ConfigMixin):
             then share a part of their embeddings and of their logits, which learns faster; empty for none.
     """
 
-    config_name = "config.json"
+    config_name = "config.json"  # type: ignore[assignment]
+    config: Any
 
     @register_to_config
     def __init__(
@@ -113,8 +114,8 @@ class MuseTransformer(ModelMixin, ConfigMixin):
         self.digit_embedding = self.digit_head = None
         if levels:
             codes = torch.cartesian_prod(*(torch.arange(level) for level in levels))  # (V, D)
-            offsets = torch.tensor([sum(levels[:i]) for i in range(len(levels))])
-            self.register_buffer("digits", codes + offsets, persistent=False)
+            one_hot = [F.one_hot(codes[:, place], level) for place, level in enumerate(levels)]
+            self.register_buffer("digits", torch.cat(one_hot, dim=1).float(), persistent=False)  # (V, sum of levels)
             self.digit_embedding = nn.Parameter(torch.randn(sum(levels), width) * 0.02)
             self.digit_head = nn.Parameter(torch.zeros(sum(levels), width))
 
@@ -135,12 +136,12 @@ class MuseTransformer(ModelMixin, ConfigMixin):
         table = self.token_embedding.weight  # (V + 1, d)
         if self.digit_embedding is None:
             return table
-        return table + F.pad(self.digit_embedding[self.digits].sum(dim=1), (0, 0, 0, 1))  # (V, D, d) -> (V + 1, d)
+        return table + F.pad(self.digits @ self.digit_embedding, (0, 0, 0, 1))  # (V, d) -> (V + 1, d)
 
     def _head_weight(self) -> Tensor:
         if self.digit_head is None:
             return self.head.weight
-        return self.head.weight + self.digit_head[self.digits].sum(dim=1)  # (V, D, d) -> (V, d)
+        return self.head.weight + self.digits @ self.digit_head  # (V, d)
 
     def hidden(self, tokens: Tensor, text_states: Tensor, text_mask: Tensor, pooled_text: Tensor) -> Tensor:
         """Last hidden states of the image tokens, normalised, (B, n, d); arguments as in `forward`."""

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.scenes import SceneDataset
+from ..data.scenes import SceneDataset, Vocabulary
 from ..decoding.guidance import guided_logits
 from ..decoding.sampler import decode, method_settings
 from ..models.text import TextEncoder
@@ -39,7 +39,7 @@ class BaseConfig(LoopConfig):
 
     matrix_rate: float = Field(0.02, gt=0, description="Muon's learning rate")
     learning_rate: float = Field(2e-3, gt=0, description="AdamW's learning rate")
-    vocabulary: str = Field("frequent", pattern="^(full|frequent)$")
+    vocabulary: Vocabulary = "frequent"
     tokenizer: Path = Path("weights/tokenizer")
     text_encoder: str | None = Field(None, description="folder of the text encoder; the installed package by default")
     cached_scenes: int = Field(0, ge=0, description="scenes tokenized once and used again; 0: fresh ones without end")
@@ -48,7 +48,7 @@ class BaseConfig(LoopConfig):
     hidden_size: int = 256
     num_layers: int = 6
     num_heads: int = 4
-    text_conditioning: str = Field("prefix", pattern="^(prefix|cross-attention)$")
+    text_conditioning: Literal["prefix", "cross-attention"] = "prefix"
     export: Path | None = Field(None, description="folder for the exported weights")
 
 
@@ -87,7 +87,7 @@ class TokenSource:
     ) -> None:
         self.scenes, self.tokenizer, self.config, self.device = scenes, tokenizer, config, device
         self._shards: dict[int, Tensor] = {}
-        checksum = float(sum(parameter.double().abs().sum() for parameter in tokenizer.parameters()))
+        checksum = float(sum(parameter.detach().double().abs().sum() for parameter in tokenizer.parameters()))
         self._folder = config.runs / "tokens" / f"{config.vocabulary}-{scenes.split}-{scenes.seed}-{checksum:.6f}"
 
     def _shard(self, number: int) -> Tensor:
@@ -118,7 +118,8 @@ class TokenSource:
 
 def build_optimizers(model: nn.Module, matrix_rate: float, learning_rate: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the blocks, AdamW for embeddings, norms, modulation and the head."""
-    matrices, others = [], []
+    matrices: list[Tensor] = []
+    others: list[Tensor] = []
     for name, parameter in model.named_parameters():
         inside = name.startswith("blocks.") and parameter.ndim == 2 and "modulation" not in name
         (matrices if inside else others).append(parameter)
@@ -168,7 +169,7 @@ def train(config_path: Path, resume: bool = False) -> None:
         hidden_size=config.hidden_size,
         num_layers=config.num_layers,
         num_heads=config.num_heads,
-        text_conditioning=config.text_conditioning,  # type: ignore[arg-type]
+        text_conditioning=config.text_conditioning,
         levels=tokenizer.config.levels,
     )
     trainer = Trainer(config, model, build_optimizers(model, config.matrix_rate, config.learning_rate))
@@ -177,11 +178,11 @@ def train(config_path: Path, resume: bool = False) -> None:
     device = trainer.device
     tokenizer.to(device)
     text_encoder.to(device)
-    scenes = SceneDataset(config.seed, 128, "train", config.vocabulary)  # type: ignore[arg-type]
+    scenes = SceneDataset(config.seed, 128, "train", config.vocabulary)
     source = TokenSource(scenes, tokenizer, config, device)
     forward = torch.compile(model.hidden) if config.compile else model.hidden
 
-    held_out = SceneDataset(config.seed, 128, "tune", config.vocabulary)  # type: ignore[arg-type]
+    held_out = SceneDataset(config.seed, 128, "tune", config.vocabulary)
     shown = [held_out[index] for index in range(64)]
     captions = [scene.caption for scene, _ in shown]
     pixels = torch.from_numpy(np.stack([picture for _, picture in shown])).permute(0, 3, 1, 2)  # (64, 3, H, W)

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import torch
 import yaml
 from accelerate import Accelerator
-from diffusers import ModelMixin
+from diffusers.models.modeling_utils import ModelMixin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 

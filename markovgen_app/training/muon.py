@@ -51,7 +51,7 @@ class Muon(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     by_shape[parameter.shape].append(parameter)
             for shape, parameters in by_shape.items():
-                gradients = torch.stack([parameter.grad for parameter in parameters])  # (K, rows, columns)
+                gradients = torch.stack([p.grad for p in parameters if p.grad is not None])  # (K, rows, columns)
                 for parameter in parameters:
                     self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
                 buffers = [self.state[parameter]["momentum"] for parameter in parameters]

@@ -1,24 +1,29 @@
 """Train the image tokenizer on rendered scenes.
 
-Loss: L1 + squared error + L1 of image gradients + L1 at half and quarter resolution. Squared error is what PSNR
-measures; the gradient term keeps outlines crisp; the coarse terms keep flat colours exact.
+Reconstruction loss: L1 + squared error + L1 of image gradients + L1 at half and quarter resolution. Squared error is
+what PSNR measures; the gradient term keeps outlines crisp; the coarse terms keep flat colours exact.
+
+A second run polishes the decoder alone, as Muse does (section 2.6 of arXiv 2301.00704): encoder and codebook frozen, so
+tokens stay what they are, and a patch discriminator with hinge loss and feature matching (VQGAN, arXiv 2012.09841;
+pix2pixHD, arXiv 1711.11585) added, which turns blur into edges.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.scenes import SceneDataset
+from ..data.scenes import SceneDataset, Vocabulary
 from ..models.tokenizer import ImageTokenizer
-from .data import scene_batches
+from .data import SceneBatch, scene_batches
 from .loop import LoopConfig, Trainer, copy_half, read_config
 
 
@@ -27,14 +32,55 @@ class TokenizerConfig(LoopConfig):
 
     learning_rate: float = Field(1e-3, gt=0)
     size: int = Field(128, ge=32, description="side of the training pictures in pixels")
-    vocabulary: str = Field("full", pattern="^(full|frequent)$")
+    vocabulary: Vocabulary = "full"
     levels: tuple[int, ...] = (8, 8, 8, 4)
     channels: tuple[int, int, int] = (64, 128, 192)
     encoder_blocks: tuple[int, int] = (2, 3)
     decoder_blocks: tuple[int, int, int] = (4, 3, 1)
     squared_weight: float = Field(4.0, ge=0)
     edge_weight: float = Field(1.0, ge=0)
+    start_from: Path | None = Field(None, description="folder of exported weights to start from")
+    freeze_encoder: bool = Field(False, description="train the decoder alone; tokens stay what they are")
+    adversarial_weight: float = Field(0.0, ge=0, description="of the discriminator's opinion; 0: no discriminator")
+    feature_weight: float = Field(4.0, ge=0, description="of feature matching, where there is a discriminator")
     export: Path | None = Field(None, description="folder for the exported weights")
+
+
+class PatchDiscriminator(nn.Module):
+    """Says of every patch whether it is drawn or decoded; returns its hidden features and the opinions."""
+
+    def __init__(self, width: int = 48) -> None:
+        super().__init__()
+        sizes = (3 * 4, width, width * 2, width * 3)
+        self.layers = nn.ModuleList(
+            nn.utils.parametrizations.spectral_norm(nn.Conv2d(a, b, 4, stride=2 if index else 1, padding=1))
+            for index, (a, b) in enumerate(pairwise(sizes))
+        )
+        self.unshuffle = nn.PixelUnshuffle(2)
+        self.opinion = nn.Conv2d(sizes[-1], 1, 3, padding=1)
+
+    def forward(self, pixels: Tensor) -> tuple[list[Tensor], Tensor]:
+        features, x = [], self.unshuffle(pixels)  # (B, 3, H, W) -> (B, 12, H/2, W/2)
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.2)
+            features.append(x)
+        return features, self.opinion(x)
+
+
+def adversarial_losses(
+    judge: PatchDiscriminator, reconstruction: Tensor, pixels: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(discriminator's hinge loss, generator's hinge loss, feature matching).
+
+    One backward pass of their sum trains both sides: the first sees the reconstruction detached, the others see the
+    discriminator's parameters detached.
+    """
+    real_features, real = judge(pixels)
+    _, fake = judge(reconstruction.detach())
+    frozen = {name: value.detach() for name, value in [*judge.named_parameters(), *judge.named_buffers()]}
+    fake_features, opinion = torch.func.functional_call(judge, frozen, (reconstruction,))
+    matching = torch.stack([F.l1_loss(a, b.detach()) for a, b in zip(fake_features, real_features, strict=True)]).sum()
+    return F.relu(1 - real).mean() + F.relu(1 + fake).mean(), -opinion.mean(), matching
 
 
 def _gradients(pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,23 +138,37 @@ def train(config_path: Path, resume: bool = False) -> None:
     config = read_config(config_path, TokenizerConfig)
     torch.manual_seed(config.seed)
     model = ImageTokenizer(config.levels, config.channels, config.encoder_blocks, config.decoder_blocks)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    trainer = Trainer(config, model, [optimizer])
+    if config.start_from:
+        model = ImageTokenizer.from_pretrained(config.start_from, torch_dtype=torch.float32)
+    model = model.to(memory_format=torch.channels_last)
+    model.encoder.requires_grad_(not config.freeze_encoder)
+    judge = PatchDiscriminator() if config.adversarial_weight else None
+    module = nn.ModuleDict({"tokenizer": model, **({"judge": judge} if judge else {})})
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, config.learning_rate, betas=(0.5 if judge else 0.9, 0.98), weight_decay=0.01)
+    trainer = Trainer(config, module, [optimizer])
     if resume:
         trainer.resume()
-    scenes = SceneDataset(config.seed, config.size, "train", config.vocabulary)  # type: ignore[arg-type]
-    fresh = SceneDataset(config.seed + 1, config.size, "train", config.vocabulary)  # type: ignore[arg-type]
+    scenes = SceneDataset(config.seed, config.size, "train", config.vocabulary)
+    fresh = SceneDataset(config.seed + 1, config.size, "train", config.vocabulary)
     forward = torch.compile(model) if config.compile else model
 
-    def loss(batch, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
+    def loss(batch: SceneBatch, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
         pixels = batch.pixels(trainer.device)
         reconstruction, _ = forward(pixels)
         value = reconstruction_loss(reconstruction, pixels, config.squared_weight, config.edge_weight)
-        return value, {"loss": value.detach(), "psnr": psnr(reconstruction.detach(), pixels).mean()}
+        shown: dict[str, Tensor | float] = {
+            "loss": value.detach(),
+            "psnr": psnr(reconstruction.detach(), pixels).mean(),
+        }
+        if judge is not None:
+            judged, generated, matched = adversarial_losses(judge, reconstruction, pixels)
+            shown |= {"judge": judged.detach(), "generator": generated.detach(), "matching": matched.detach()}
+            value = value + judged + config.adversarial_weight * (generated + config.feature_weight * matched)
+        return value, shown
 
     def on_checkpoint() -> None:
-        average: ImageTokenizer = trainer.average  # type: ignore[assignment]
+        average: ImageTokenizer = trainer.average["tokenizer"]  # type: ignore[index]
         trainer.log({"step": trainer.step, **measure(average, fresh, range(256))})
         pairs_sheet(average, fresh, config.folder / "pairs.png")
         if config.export:

@@ -37,7 +37,7 @@ def test_shapes(tokenizer, height, width):
     pixels = torch.rand(2, 3, height, width) * 2 - 1
     tokens = tokenizer.encode(pixels)
     assert tokens.shape == (2, height * width // 64) and tokens.dtype == torch.long
-    assert 0 <= tokens.min() and tokens.max() < 60
+    assert tokens.min() >= 0 and tokens.max() < 60
     out = tokenizer.decode(tokens, (height // 8, width // 8))
     assert out.shape == pixels.shape and out.abs().max() <= 1
 

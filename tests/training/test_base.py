@@ -1,0 +1,105 @@
+"""Masking, text dropping and token sources of the base stage; a tiny run from start to exported weights."""
+
+import math
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from markovgen_app.data.scenes import SceneDataset
+from markovgen_app.models.tokenizer import ImageTokenizer
+from markovgen_app.models.transformer import MuseTransformer
+from markovgen_app.training import base
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_mask_rates_follow_muses_density():
+    rates = base.mask_rates(200_000, 0.0, generator())
+    assert rates.min() >= 0 and rates.max() <= 1
+    assert rates.mean() == pytest.approx(2 / math.pi, abs=0.005)
+    assert (rates < 0.5).float().mean() == pytest.approx(2 / math.pi * math.asin(0.5), abs=0.005)
+
+
+def test_the_asked_share_is_fully_masked():
+    assert (base.mask_rates(100_000, 0.3, generator()) == 1).float().mean() == pytest.approx(0.3, abs=0.01)
+
+
+def test_masks_have_the_asked_size_and_at_least_one_token():
+    rates = torch.tensor([0.0, 0.25, 0.5, 1.0])
+    mask = base.random_mask(rates, 16, generator())
+    assert mask.sum(dim=1).tolist() == [1, 4, 8, 16]
+    many = base.random_mask(torch.full((4000,), 0.25), 16, generator()).float().mean(dim=0)
+    assert (many - 0.25).abs().max() < 0.04
+
+
+def test_captions_are_dropped_where_the_draw_is_below_the_probability():
+    captions = ["a panda"] * 20_000
+    dropped = base.drop_captions(captions, 0.1, generator())
+    assert set(dropped) == {"a panda", ""}
+    assert dropped.count("") / len(dropped) == pytest.approx(0.1, abs=0.01)
+    assert base.drop_captions(captions, 0.0, generator()) == captions
+    assert set(base.drop_captions(captions, 1.0, generator())) == {""}
+
+
+def test_every_parameter_has_one_optimizer_and_matrices_of_blocks_have_muon():
+    model = MuseTransformer(20, (4, 4), 32, 2, 2, 2.0, 12, levels=(4, 5))
+    muon, adam = base.build_optimizers(model, 0.02, 1e-3)
+    owned = [p for optimizer in (muon, adam) for group in optimizer.param_groups for p in group["params"]]
+    assert len(owned) == len({id(p) for p in owned}) == len(list(model.parameters()))
+    names = {id(p): name for name, p in model.named_parameters()}
+    for parameter in muon.param_groups[0]["params"]:
+        assert names[id(parameter)].startswith("blocks.") and parameter.ndim == 2
+
+
+@pytest.fixture
+def tiny_run(tmp_path):
+    torch.manual_seed(0)
+    tokenizer = ImageTokenizer((4, 4, 4), (4, 8, 8), (1, 1), (1, 1, 1))
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    settings = {
+        "name": "tiny",
+        "minutes": 0.04,
+        "batch_size": 2,
+        "log_every": 1,
+        "runs": str(tmp_path / "runs"),
+        "tokenizer": str(tmp_path / "tokenizer"),
+        "hidden_size": 16,
+        "num_layers": 1,
+        "num_heads": 2,
+        "export": str(tmp_path / "exported"),
+    }
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings))
+    return tmp_path, tokenizer, settings
+
+
+def test_cached_tokens_are_those_of_fresh_scenes(tiny_run, monkeypatch):
+    _, tokenizer, settings = tiny_run
+    monkeypatch.setattr(base, "_SHARD", 32)
+    scenes = SceneDataset(0)
+    fresh = base.TokenSource(scenes, tokenizer, base.BaseConfig(**settings), torch.device("cpu")).batches(3)
+    config = base.BaseConfig(**{**settings, "cached_scenes": 64})
+    cached = base.TokenSource(scenes, tokenizer, config, torch.device("cpu"))
+    one, other = next(fresh), next(cached.batches(3))
+    assert one.captions == other.captions and torch.equal(one.tokens, other.tokens)
+    again = next(cached.batches(3 + 64 // 2))
+    assert torch.equal(again.tokens, one.tokens)
+
+
+def test_a_tiny_run_trains_samples_exports_and_resumes(tiny_run):
+    folder, _, settings = tiny_run
+    base.train(folder / "tiny.yaml")
+    model = MuseTransformer.from_pretrained(folder / "exported")
+    assert model.grid == (16, 16)
+    assert {t.dtype for t in load_file(next((folder / "exported").glob("*.safetensors"))).values()} == {torch.float16}
+    assert (folder / "runs/tiny/samples.png").stat().st_size > 1000
+    log = (folder / "runs/tiny/log.jsonl").read_text()
+    assert "full_mask_loss_without_text" in log
+    settings["minutes"] = 0.06
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(settings))
+    first = torch.load(folder / "runs/tiny/state.pt", weights_only=True)["step"]
+    base.train(folder / "tiny.yaml", resume=True)
+    assert torch.load(folder / "runs/tiny/state.pt", weights_only=True)["step"] > first

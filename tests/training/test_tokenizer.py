@@ -1,0 +1,67 @@
+"""Losses and measures of the tokenizer stage; a tiny run, then a polish of its decoder alone."""
+
+import torch
+import yaml
+
+from markovgen_app.models.tokenizer import ImageTokenizer
+from markovgen_app.training import tokenizer as stage
+
+
+def test_psnr_of_a_known_error():
+    pixels = torch.zeros(2, 3, 8, 8)
+    assert torch.allclose(stage.psnr(pixels + 0.2, pixels), torch.full((2,), 20.0), atol=1e-4)
+
+
+def test_reconstruction_loss_is_zero_only_for_the_same_picture_and_edges_matter():
+    pixels = torch.rand(1, 3, 16, 16)
+    assert stage.reconstruction_loss(pixels, pixels, 4, 1) == 0
+    noise = torch.randn_like(pixels) * 0.1
+    with_edges, without = (stage.reconstruction_loss(pixels + noise, pixels, 4, w) for w in (1, 0))
+    assert with_edges > without > 0
+
+
+def test_each_side_of_the_game_gets_its_own_gradient():
+    torch.manual_seed(0)
+    judge = stage.PatchDiscriminator(8)
+    pixels = torch.rand(2, 3, 32, 32)
+    fake = torch.rand(2, 3, 32, 32, requires_grad=True)
+    judged, generated, matched = stage.adversarial_losses(judge, fake, pixels)
+    judged.backward()
+    assert fake.grad is None and judge.opinion.weight.grad is not None
+    judge.zero_grad()
+    (generated + matched).backward()
+    assert fake.grad is not None
+    assert all(p.grad is None for p in judge.parameters())
+
+
+def test_a_tiny_run_and_a_polish_that_keeps_every_token(tmp_path):
+    settings = {
+        "name": "tiny",
+        "minutes": 0.04,
+        "batch_size": 2,
+        "log_every": 1,
+        "size": 32,
+        "runs": str(tmp_path / "runs"),
+        "levels": [4, 4],
+        "channels": [4, 8, 8],
+        "encoder_blocks": [1, 1],
+        "decoder_blocks": [1, 1, 1],
+        "export": str(tmp_path / "first"),
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings))
+    stage.train(tmp_path / "c.yaml")
+    first = ImageTokenizer.from_pretrained(tmp_path / "first", torch_dtype=torch.float32)
+    polish = {
+        "name": "polish",
+        "start_from": str(tmp_path / "first"),
+        "freeze_encoder": True,
+        "adversarial_weight": 0.1,
+        "export": str(tmp_path / "second"),
+    }
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump({**settings, **polish}))
+    stage.train(tmp_path / "p.yaml")
+    second = ImageTokenizer.from_pretrained(tmp_path / "second", torch_dtype=torch.float32)
+    pixels = torch.rand(2, 3, 32, 32) * 2 - 1
+    assert torch.equal(first.encode(pixels), second.encode(pixels))
+    assert not torch.equal(first.decode(first.encode(pixels)), second.decode(second.encode(pixels)))
+    assert "matching" in (tmp_path / "runs/polish/log.jsonl").read_text()
