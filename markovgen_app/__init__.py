@@ -1,0 +1,61 @@
+"""MarkovGen: Muse-style text-to-image, faster and better by a learned Markov random field over image tokens.
+
+The names below are loaded when they are first used, so that `import markovgen_app` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import UserError
+    from .models.text import TextEncoder
+    from .models.tokenizer import ImageTokenizer
+    from .models.transformer import MuseTransformer
+    from .pictures import Picture, read_settings
+    from .pipeline import MarkovGenPipeline, Result, StepEvent
+    from .requests import GenerateRequest
+    from .runtime import Runtime, load_runtime
+    from .settings import Settings
+    from .vocabulary import Vocabulary
+
+_HOMES = {
+    "GenerateRequest": "requests",
+    "ImageTokenizer": "models.tokenizer",
+    "MarkovGenPipeline": "pipeline",
+    "MuseTransformer": "models.transformer",
+    "Picture": "pictures",
+    "Result": "pipeline",
+    "Runtime": "runtime",
+    "Settings": "settings",
+    "StepEvent": "pipeline",
+    "TextEncoder": "models.text",
+    "UserError": "errors",
+    "Vocabulary": "vocabulary",
+    "load_runtime": "runtime",
+    "read_settings": "pictures",
+}
+
+__all__ = [
+    "GenerateRequest",
+    "ImageTokenizer",
+    "MarkovGenPipeline",
+    "MuseTransformer",
+    "Picture",
+    "Result",
+    "Runtime",
+    "Settings",
+    "StepEvent",
+    "TextEncoder",
+    "UserError",
+    "Vocabulary",
+    "load_runtime",
+    "read_settings",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,221 @@
+"""The `markovgen` command. Every command imports what it needs when it runs, so that `--help` is quick.
+
+Results go to standard output, everything else to standard error. Exit status: 0, or 2 for bad input with one line that
+says what to do, or 130 when interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from .errors import UserError
+from .requests import GenerateRequest
+
+if TYPE_CHECKING:
+    from .pipeline import Result
+    from .runtime import Runtime
+
+
+app = typer.Typer(
+    help="Text to pictures by decoding masked image tokens.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+train_app = typer.Typer(help="Train the models.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(train_app, name="train")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; `arguments` are those of the process if not given. Ends with SystemExit."""
+    sys.exit(_status(arguments))
+
+
+def _status(arguments: Sequence[str] | None) -> int:
+    try:
+        result = app(arguments, prog_name="markovgen", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except TyperException as error:
+        print(error.format_message(), file=sys.stderr)
+        return 2
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        print("Interrupted.", file=sys.stderr)
+        return 130
+
+
+def _option(field: str, *names: str) -> Any:
+    """An option with the description and the default of a request's field."""
+    info = GenerateRequest.model_fields[field]
+    default = "" if info.default in (None, "") else f" [default: {info.default}]"
+    return typer.Option(*names, help=f"{info.description}{default}", show_default=False)
+
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", help="checkpoint: a folder or a hub id [default: weights]", show_default=False),
+]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", help="auto, cpu, cuda, … [default: auto]", show_default=False)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="what the picture shows")],
+    method: Annotated[str | None, _option("method", "--method")] = None,
+    steps: Annotated[int | None, _option("steps", "--steps")] = None,
+    exit_step: Annotated[int | None, _option("exit_step", "--exit-step")] = None,
+    seed: Annotated[int | None, _option("seed", "--seed")] = None,
+    guidance_scale: Annotated[float | None, _option("guidance_scale", "--guidance")] = None,
+    negative_prompt: Annotated[str | None, _option("negative_prompt", "--negative-prompt")] = None,
+    temperature: Annotated[float | None, _option("temperature", "--temperature")] = None,
+    choice_temperature: Annotated[float | None, _option("choice_temperature", "--choice-temperature")] = None,
+    top_k: Annotated[int | None, _option("top_k", "--top-k")] = None,
+    order: Annotated[str | None, _option("order", "--order")] = None,
+    count: Annotated[int | None, _option("count", "--count")] = None,
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    out: Annotated[Path, typer.Option("--out", help="folder for the pictures")] = Path("out"),
+    metadata: Annotated[
+        bool | None, typer.Option("--metadata/--no-metadata", help="keep the settings in the PNG files")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make pictures of a prompt."""
+    given = {
+        "method": method,
+        "steps": steps,
+        "exit_step": exit_step,
+        "seed": seed,
+        "guidance_scale": guidance_scale,
+        "negative_prompt": negative_prompt,
+        "temperature": temperature,
+        "choice_temperature": choice_temperature,
+        "top_k": top_k,
+        "order": order,
+        "count": count,
+    }
+    request = GenerateRequest.validated(
+        prompt=prompt, **{name: value for name, value in given.items() if value is not None}
+    )
+    with redirect_stdout(sys.stderr):
+        from .pictures import writable_folder
+        from .settings import load_settings
+
+        settings = load_settings(model=model, device=device, save_metadata=metadata)
+        writable_folder(out)
+        from .runtime import load_runtime
+
+        result = _watched(load_runtime(settings), request)
+        paths = [picture.save(out, metadata=settings.save_metadata) for picture in result.images]
+        for note in result.notes:
+            print(note)
+    if not as_json:
+        print(*paths, sep="\n")
+        return
+    images = [
+        {
+            "path": str(path),
+            "seed": picture.seed,
+            "method": picture.method,
+            "steps": picture.steps,
+            "seconds": round(picture.seconds, 4),
+            "model_seconds": round(picture.model_seconds, 4),
+            "width": picture.width,
+            "height": picture.height,
+            "prompt": picture.prompt,
+        }
+        for path, picture in zip(paths, result.images, strict=True)
+    ]
+    print(json.dumps({"images": images}, ensure_ascii=False, indent=2))
+
+
+@app.command("app")
+def serve(
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    host: Annotated[
+        str | None, typer.Option("--host", help="address to listen on [default: 127.0.0.1]", show_default=False)
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", help="port to listen on [default: 7860]", show_default=False)
+    ] = None,
+) -> None:
+    """Serve the app."""
+    from .settings import load_settings
+
+    settings = load_settings(model=model, device=device, host=host, port=port)
+    from .runtime import load_runtime
+    from .ui.build import build, launch
+
+    launch(build(load_runtime(settings), settings), settings)
+
+
+ConfigOption = Annotated[Path, typer.Option("--config", help="configuration file, see configs/")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="continue from the last checkpoint of the run")]
+
+
+@train_app.command("tokenizer")
+def train_tokenizer(config: ConfigOption, resume: ResumeOption = False) -> None:
+    """Train the image tokenizer."""
+    from .training.tokenizer import train
+
+    train(config, resume)
+
+
+@train_app.command("base")
+def train_base(config: ConfigOption, resume: ResumeOption = False) -> None:
+    """Train the base transformer."""
+    from .training.base import train
+
+    train(config, resume)
+
+
+@train_app.command("preview-data")
+def preview_data(
+    out: Annotated[Path, typer.Option("--out", help="PNG file to write")] = Path("out/scenes.png"),
+    count: Annotated[int, typer.Option("--count", min=1, max=1000, help="scenes")] = 48,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="another seed, other scenes")] = 0,
+    split: Annotated[str, typer.Option("--split", help="train, tune or test")] = "train",
+    vocabulary: Annotated[str, typer.Option("--vocabulary", help="full or frequent")] = "full",
+) -> None:
+    """Draw a contact sheet of training scenes with their captions."""
+    from .data.scenes import SceneDataset, contact_sheet
+    from .pictures import write_error
+
+    try:
+        scenes = SceneDataset(seed, split=split, vocabulary=vocabulary)  # type: ignore[arg-type]
+        contact_sheet(out, scenes, count)
+    except OSError as error:
+        raise write_error(out.parent, error) from error
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    print(out)
+
+
+def _watched(runtime: Runtime, request: GenerateRequest) -> Result:
+    """Run a request; on a terminal, the step is shown as it counts."""
+    from .pipeline import Result
+
+    live = sys.stderr.isatty()
+    for event in runtime.run(request):
+        if isinstance(event, Result):
+            break
+        if live:
+            print(f"\r{event.label}", end="", file=sys.stderr, flush=True)
+    if live:
+        print(file=sys.stderr)
+    return event  # type: ignore[return-value]

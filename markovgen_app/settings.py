@@ -1,0 +1,56 @@
+"""Settings of the app and the command line, from the environment: MARKOVGEN_MODEL, MARKOVGEN_DEVICE, …"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .errors import UserError
+
+DEFAULT_MODEL = "weights"
+
+
+class Settings(BaseSettings):
+    """Every field can be set by the environment variable MARKOVGEN_ + its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="MARKOVGEN_", extra="ignore")
+
+    model: str = Field(default=DEFAULT_MODEL, min_length=1, description="checkpoint: a folder or a hub id")
+    text_encoder: str | None = Field(
+        default=None, description="folder of the text encoder; the installed one if not given"
+    )
+    device: str = Field(default="auto", min_length=1, description="auto, cpu, cuda, cuda:1, mps …")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", description="of the image models")
+    host: str = Field(default="127.0.0.1", min_length=1, description="address that the app listens on")
+    port: int = Field(default=7860, ge=1, le=65535, description="port that the app listens on")
+    queue_size: int = Field(default=32, ge=1, description="visitors who may wait in line")
+    visitor_burst: int = Field(default=12, ge=0, description="pictures a visitor may ask for at once; 0 for no limit")
+    visitor_per_minute: float = Field(default=6, gt=0, description="pictures that a visitor gets back every minute")
+    code_url: str | None = Field(default=None, description="where the code is, for the header's link")
+    save_metadata: bool = Field(default=True, description="write the settings into PNG files")
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment, with overrides; None leaves a field alone.
+
+    Raises:
+        UserError: one line on the first value that is wrong.
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]).upper() if first["loc"] else ""
+        raise UserError(f"MARKOVGEN_{name}: {first['msg']}, not {first['input']!r}.") from None
+
+
+def model_path(model: str) -> str:
+    """Where a checkpoint lies: the default one is found from any working directory of a source checkout."""
+    if model == DEFAULT_MODEL and not Path(model).exists():
+        beside_package = Path(__file__).resolve().parent.parent / DEFAULT_MODEL
+        if beside_package.is_dir():
+            return str(beside_package)
+    return model

@@ -1,0 +1,53 @@
+"""Builders that test files share: a whole pipeline of tiny random models of the real classes, and checkpoints of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from markovgen_app.data.vocabulary import BACKGROUNDS, COLOURS, FREQUENT_NOUNS, STYLES
+from markovgen_app.models.text import TextEncoder
+from markovgen_app.models.tokenizer import ImageTokenizer
+from markovgen_app.models.transformer import MuseTransformer
+from markovgen_app.pipeline import MarkovGenPipeline
+from markovgen_app.vocabulary import Vocabulary
+
+TINY_GRID = (4, 4)
+TINY_LEVELS = (8, 6, 5)
+TINY_CODES = 240
+
+
+def tiny_transformer(text_width: int = 384) -> MuseTransformer:
+    """A base transformer of 4 x 4 tokens with random weights, also where training starts from zeros."""
+    generator = torch.Generator().manual_seed(0)
+    model = MuseTransformer(
+        codebook_size=TINY_CODES, grid=TINY_GRID, hidden_size=32, num_layers=2, num_heads=2, text_width=text_width
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return model.eval().requires_grad_(False)
+
+
+def tiny_tokenizer(levels: tuple[int, ...] = TINY_LEVELS) -> ImageTokenizer:
+    """An image tokenizer with few channels and random weights, for `tiny_transformer`'s codebook."""
+    torch.manual_seed(0)
+    model = ImageTokenizer(levels=levels, channels=(8, 12, 16), encoder_blocks=(1, 1), decoder_blocks=(1, 1, 1))
+    return model.eval().requires_grad_(False)
+
+
+def tiny_vocabulary() -> Vocabulary:
+    """The words of the frequent-noun world."""
+    return Vocabulary.of(FREQUENT_NOUNS, BACKGROUNDS, STYLES, COLOURS)
+
+
+def tiny_pipeline(text_encoder: TextEncoder | None = None) -> MarkovGenPipeline:
+    """A pipeline that makes random pictures of 32 x 32 px in milliseconds, with the real text encoder."""
+    return MarkovGenPipeline(tiny_transformer(), tiny_tokenizer(), text_encoder, tiny_vocabulary())
+
+
+def tiny_checkpoint(folder: Path) -> Path:
+    """The tiny pipeline, saved."""
+    tiny_pipeline().save_pretrained(folder)
+    return folder
