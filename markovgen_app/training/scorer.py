@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from ..data.scenes import Scene, SceneDataset
 from ..data.vocabulary import BACKGROUNDS, COLOURS, STYLES
 from ..evaluation.metrics import Judgement, judge
-from ..models.scorer import FOOTPRINT, Scorer
+from ..models.scorer import FOOTPRINT, Scorer, ScorerOutput
 from .data import scene_batches
 from .loop import LoopConfig, Trainer, copy_half, read_config
 
@@ -184,10 +184,9 @@ def cell_targets(objects: Tensor, cells: Tensor) -> CellTargets:
     return CellTargets(chosen[..., 0].long() * any_object, chosen[..., 1].long() * any_object, boxes)
 
 
-def scorer_loss(model: Scorer, pixels: Tensor, known: Labels) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss above, and its parts; pictures (B, 3, H, W) in [-1, 1]."""
-    out = model(pixels)
-    target = cell_targets(known.objects, model.cells)
+def scorer_loss(out: ScorerOutput, cells: Tensor, known: Labels) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss above, and its parts; `cells` are the scorer's (G², 2)."""
+    target = cell_targets(known.objects, cells)
     filled = target.nouns > 0  # (B, G²)
     nouns = F.cross_entropy(out.nouns.flatten(0, 1), target.nouns.flatten(), reduction="none").view_as(filled)
     count = filled.sum().clamp_min(1)
@@ -199,7 +198,7 @@ def scorer_loss(model: Scorer, pixels: Tensor, known: Labels) -> tuple[Tensor, d
         "boxes": 5 * (out.boxes - target.boxes)[filled].abs().sum() / count,
         "backgrounds": F.cross_entropy(out.backgrounds, known.backgrounds),
         "styles": F.cross_entropy(out.styles, known.styles),
-        "presence": 0.2 * F.binary_cross_entropy_with_logits(out.presence, present, reduction="sum") / len(pixels),
+        "presence": 0.2 * F.binary_cross_entropy_with_logits(out.presence, present, reduction="sum") / len(present),
     }
     return torch.stack(list(parts.values())).sum(), {name: value.detach() for name, value in parts.items()}
 
@@ -237,18 +236,20 @@ def train(config_path: Path, resume: bool = False) -> None:
         channels=config.channels,
         blocks=config.blocks,
     )
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     trainer = Trainer(config, model, [optimizer])
     if resume:
         trainer.resume()
+    forward = torch.compile(model) if config.compile else model
     cache = PictureCache(scenes, config.cached_scenes, model, config.runs / "pictures", config.workers)
 
     def loss(batch: ScorerBatch, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         pixels = batch.pictures.to(trainer.device).float() / 127.5 - 1
         pixels, known = augmented(pixels, batch.labels.to(trainer.device), generator)
-        value, parts = scorer_loss(model, pixels.contiguous(memory_format=torch.channels_last), known)
+        output = forward(pixels.contiguous(memory_format=torch.channels_last))
+        value, parts = scorer_loss(output, model.cells, known)
         return value, {"loss": value.detach(), **parts}
 
     def on_checkpoint() -> None:

@@ -1,0 +1,191 @@
+"""The latency table: parts and methods, measured in turns within one run, so that their ratios can be trusted.
+
+    markovgen benchmark
+
+Every round measures each part and each method once, one picture at a time, the methods in rotating order; the table
+shows medians and quartiles over the rounds, and medians of the ratios within the rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..decoding.guidance import guided_logits
+from ..decoding.sampler import DecodingSettings, decode
+from ..errors import UserError
+from ..pictures import write_error
+from ..pipeline import MarkovGenPipeline, Result
+from ..requests import GenerateRequest
+from ..runtime import Runtime, load_runtime
+from ..settings import load_settings
+from .report import parse_methods, plain
+
+PROMPT = "a panda next to a pizza on a brick wall"
+COMPONENTS = (
+    "text_ms",
+    "base_step_ms",
+    "base_mrf_ms",
+    "super_resolution_step_ms",
+    "super_resolution_mrf_ms",
+    "detokenizer_ms",
+)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def seconds(work: Callable[[], Any], device: torch.device) -> float:
+    """Wall time of `work`, work queued on the device included."""
+    synchronize(device)
+    started = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - started
+
+
+def measure_components(pipeline: MarkovGenPipeline) -> dict[str, float]:
+    """Milliseconds of each part that the pipeline has, for one picture.
+
+    text_ms: prompt and empty prompt. base_step_ms: one step of the decoding loop with guidance, draws included.
+    detokenizer_ms: tokens to pixels.
+    """
+    device, mask_id = pipeline.device, pipeline.transformer.mask_token_id
+    texts = pipeline.text_encoder.encode([PROMPT, ""]).to(device)
+    settings = DecodingSettings(steps=4, guidance_ramp=False)
+    tokens = torch.full((1, pipeline.grid[0] * pipeline.grid[1]), mask_id, device=device)
+    steps = decode(
+        guided_logits(pipeline.transformer, texts[[0]], texts[[1]], settings),
+        tokens,
+        mask_id,
+        settings,
+        [torch.Generator().manual_seed(0)],
+        grid=pipeline.grid,
+    )
+    first = next(steps)  # not counted: it may warm caches
+    return {
+        "text_ms": 1e3 * seconds(lambda: pipeline.text_encoder.encode([PROMPT, ""]), device),
+        "base_step_ms": 1e3 * seconds(lambda: next(steps), device),
+        "detokenizer_ms": 1e3 * seconds(lambda: pipeline.tokenizer.decode(first.predicted, pipeline.grid), device),
+    }
+
+
+def measure_method(pipeline: MarkovGenPipeline, fields: Mapping[str, Any]) -> float:
+    """Model seconds of one picture by a method."""
+    for event in pipeline.run(GenerateRequest.validated(prompt=PROMPT, seed=0, **fields)):
+        if isinstance(event, Result):
+            return event.images[0].model_seconds
+    raise AssertionError("a run ends with its result")
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Quartiles."""
+    low, high = np.percentile(values, (25, 75))
+    return {"low": float(low), "high": float(high)}
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def benchmark(runtime: Runtime, methods: Mapping[str, Mapping[str, Any]], rounds: int = 5) -> dict[str, Any]:
+    """Measure parts and methods; see the top of this file.
+
+    Args:
+        methods: name → fields of the request; ratios are to `full`, which is measured in any case.
+        rounds: measurements of each.
+
+    Raises:
+        UserError: no rounds, or a method that does not exist.
+    """
+    if rounds < 1:
+        raise UserError(f"Rounds must be 1 or more, not {rounds}.")
+    pipeline = runtime.pipeline
+    methods = {"full": {"method": "full"}, **methods}
+    names = list(methods)
+    measure_components(pipeline)  # a first time, not counted
+    parts: dict[str, list[float]] = {}
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        for part, milliseconds in measure_components(pipeline).items():
+            parts.setdefault(part, []).append(milliseconds)
+        turn = number % len(names)
+        for name in names[turn:] + names[:turn]:
+            times[name].append(measure_method(pipeline, methods[name]))
+        print(f"round {number + 1}/{rounds}", file=sys.stderr, flush=True)
+    return {
+        "device": str(runtime.device),
+        "dtype": str(runtime.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "rounds": rounds,
+        "components": {part: float(np.median(parts[part])) if part in parts else None for part in COMPONENTS},
+        "components_spread": {part: spread(values) for part, values in parts.items()},
+        "methods": {
+            name: {"seconds": float(np.median(values)), "spread": spread(values)} for name, values in times.items()
+        },
+        "speedup_over_full": {
+            name: float(np.median(np.array(times["full"]) / np.array(values))) for name, values in times.items()
+        },
+        "peak_memory_mb": peak_memory_mb(),
+    }
+
+
+def text_table(report: Mapping[str, Any]) -> str:
+    """The report for people."""
+    lines = [f"{report['device']}, {report['dtype']}, {report['threads']} threads, {report['rounds']} rounds", ""]
+    for part, value in report["components"].items():
+        if value is not None:
+            quartiles = report["components_spread"][part]
+            lines.append(f"{part:<26}{value:9.2f}  ({quartiles['low']:.2f} … {quartiles['high']:.2f})")
+    lines += ["", f"{'method':<26}{'seconds':>9}  quartiles        full / method"]
+    for name, values in report["methods"].items():
+        quartiles = f"({values['spread']['low']:.3f} … {values['spread']['high']:.3f})"
+        lines.append(f"{name:<26}{values['seconds']:9.3f}  {quartiles:<17}{report['speedup_over_full'][name]:.2f}×")
+    return "\n".join([*lines, "", f"peak memory {report['peak_memory_mb']:.0f} MB"])
+
+
+def main(
+    model: str | None = None,
+    as_json: bool = False,
+    *,
+    methods: str = "full,early-exit,rescheduled,halton",
+    rounds: int = 5,
+    device: str | None = None,
+    out: Path | None = None,
+) -> None:
+    """`markovgen benchmark`: print the latency table, or one JSON object.
+
+    Args:
+        model: checkpoint, the settings' one if not given.
+        methods: as typed, parted by commas.
+        out: file for the JSON report, beside what is printed.
+
+    Raises:
+        UserError: one line on what is wrong.
+    """
+    with redirect_stdout(sys.stderr):
+        chosen = parse_methods(methods)
+        report = plain(benchmark(load_runtime(load_settings(model=model, device=device)), chosen, rounds))
+        if out:
+            try:
+                out.parent.mkdir(parents=True, exist_ok=True)
+                out.write_text(json.dumps(report, indent=1) + "\n")
+            except OSError as error:
+                raise write_error(out.parent, error) from error
+    print(json.dumps(report) if as_json else text_table(report))

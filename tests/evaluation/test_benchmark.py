@@ -1,0 +1,56 @@
+"""`markovgen benchmark` on a tiny pipeline: the shape of the report, and times that make sense."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from markovgen_app.errors import UserError
+from markovgen_app.evaluation import benchmark
+from markovgen_app.evaluation.report import parse_methods
+from markovgen_app.runtime import Runtime
+from tests.builders import tiny_checkpoint, tiny_pipeline
+
+
+@pytest.fixture(scope="module")
+def measured():
+    runtime = Runtime(tiny_pipeline(), torch.device("cpu"), torch.float32, 0.1, 0.1)
+    return benchmark.benchmark(runtime, parse_methods("early-exit:steps=24:exit_step=2"), rounds=1)
+
+
+def test_the_report_has_the_promised_shape(measured):
+    assert measured["device"] == "cpu" and measured["dtype"] == "float32" and measured["threads"] >= 1
+    assert set(measured["components"]) == set(benchmark.COMPONENTS)
+    for name in ("text_ms", "base_step_ms", "detokenizer_ms"):
+        assert measured["components"][name] > 0
+        assert measured["components_spread"][name]["low"] <= measured["components_spread"][name]["high"]
+    for name in ("base_mrf_ms", "super_resolution_step_ms", "super_resolution_mrf_ms"):
+        assert measured["components"][name] is None
+    assert measured["peak_memory_mb"] > 50
+    json.dumps(measured, allow_nan=False)
+
+
+def test_ratios_are_to_the_full_method_which_is_always_there(measured):
+    assert set(measured["methods"]) == set(measured["speedup_over_full"])
+    full = measured["methods"]["full"]["seconds"]
+    for name, ratio in measured["speedup_over_full"].items():
+        assert ratio == pytest.approx(full / measured["methods"][name]["seconds"])  # medians of one round
+
+
+def test_seconds_counts_the_work():
+    assert benchmark.seconds(lambda: None, torch.device("cpu")) < 0.1
+
+
+def test_no_rounds_are_refused():
+    with pytest.raises(UserError, match="Rounds"):
+        benchmark.benchmark(Runtime(tiny_pipeline(), torch.device("cpu"), torch.float32, 0, 0), {}, rounds=0)
+
+
+def test_the_command_prints_one_object_or_a_table(tmp_path: Path, capsys):
+    model = str(tiny_checkpoint(tmp_path / "model"))
+    benchmark.main(model, True, methods="full:steps=2", rounds=1, device="cpu", out=tmp_path / "benchmark.json")
+    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "benchmark.json").read_text())
+    benchmark.main(model, methods="halton:steps=2", rounds=1, device="cpu")
+    table = capsys.readouterr().out
+    assert "base_step_ms" in table and "halton:steps=2" in table and "peak memory" in table
