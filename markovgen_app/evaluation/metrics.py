@@ -9,6 +9,7 @@ was drawn), so that means, Fréchet and kernel distances are matrix products.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -164,7 +165,7 @@ def coarse_codes(codebook: Tensor, levels: int = 3) -> Tensor:
 
 
 def bigram_counts(tokens: Tensor, grid: tuple[int, int], groups: Tensor) -> Tensor:
-    """How often each pair of groups are neighbours, (2, K, K): left–right and upper–lower.
+    """How often each pair of groups are neighbours in each picture, (M, 2, K²) float32: left–right, upper–lower.
 
     Args:
         tokens: (M, n) long, row-major.
@@ -173,23 +174,30 @@ def bigram_counts(tokens: Tensor, grid: tuple[int, int], groups: Tensor) -> Tens
     """
     labels = groups[tokens].unflatten(1, grid)  # (M, n) -> (M, h, w)
     k = int(groups.max()) + 1
-    pairs = (
-        labels[:, :, :-1] * k + labels[:, :, 1:],
-        labels[:, :-1] * k + labels[:, 1:],
-    )
-    counts = [torch.bincount(pair.flatten(), minlength=k * k) for pair in pairs]
-    return torch.stack(counts).unflatten(1, (k, k))  # (2, K²) -> (2, K, K)
+    pairs = (labels[:, :, :-1] * k + labels[:, :, 1:], labels[:, :-1] * k + labels[:, 1:])
+    counts = torch.zeros(len(tokens), 2, k * k)
+    for direction, pair in enumerate(pairs):
+        pair = pair.flatten(1)  # (M, h, w - 1) or (M, h - 1, w) -> (M, pairs)
+        counts[:, direction].scatter_add_(1, pair, torch.ones(pair.shape))
+    return counts
 
 
-def bigram_divergence(counts: Tensor, reference: Tensor) -> float:
-    """Jensen–Shannon divergence of two tables of neighbours, averaged over the directions, in bits (0 … 1).
+def bigram_divergence(counts: Tensor, reference: Tensor) -> Tensor:
+    """Jensen–Shannon divergence of tables of neighbours, averaged over the directions, in bits (0 … 1).
 
     Small tables make it larger than it is: compare methods at the same number of pictures.
+
+    Args:
+        counts: (…, 2, K²) as in `bigram_counts`, summed or averaged over pictures.
+        reference: (2, K²).
+
+    Returns:
+        one divergence a table, (…).
     """
-    p, q = (table.double().flatten(1) / table.sum(dim=(1, 2), keepdim=True).flatten(1) for table in (counts, reference))
-    middle = (p + q) / 2
-    terms = [torch.special.xlogy(side, side / middle.clamp_min(1e-300)).sum(dim=1) for side in (p, q)]
-    return float(((terms[0] + terms[1]) / 2 / np.log(2)).mean())
+    p, q = (table.double() / table.double().sum(dim=-1, keepdim=True) for table in (counts, reference))
+    middle = ((p + q) / 2).clamp_min(1e-300)
+    terms = [torch.special.xlogy(side, side / middle).sum(dim=-1) for side in (p, q)]
+    return ((terms[0] + terms[1]) / (2 * math.log(2))).mean(dim=-1)
 
 
 def resamples(prompts: int, count: int = 1000, seed: int = 0) -> np.ndarray:

@@ -71,11 +71,12 @@ class Seen:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Real pictures that distances are measured to."""
+    """Real pictures that distances are measured to; `bigrams` (2, K²) counts neighbours of the codes' `groups` (V,)."""
 
     frechet: metrics.FrechetReference
     kernel: metrics.KernelReference
     bigrams: Tensor
+    groups: Tensor
 
 
 def parse_methods(text: str) -> dict[str, dict[str, Any]]:
@@ -235,8 +236,10 @@ def reference_for(
             save_file(stored, path)
     values = stored["features"].numpy()
     groups = metrics.coarse_codes(pipeline.tokenizer.codebook.cpu())
-    bigrams = metrics.bigram_counts(stored["tokens"].long(), pipeline.grid, groups)
-    return Reference(metrics.FrechetReference(values), metrics.KernelReference(values), bigrams)
+    bigrams = torch.stack(
+        [metrics.bigram_counts(part.long(), pipeline.grid, groups).sum(dim=0) for part in stored["tokens"].split(256)]
+    ).sum(dim=0)  # (2, K²)
+    return Reference(metrics.FrechetReference(values), metrics.KernelReference(values), bigrams, groups)
 
 
 def _vocabulary(scenes: SceneDataset) -> str:
@@ -296,19 +299,20 @@ def quality(
     seeds = len(pictures) // len(scenes)
     weights_of_pictures = metrics.over_pictures(weights[:draws], seeds)
     equal = np.full((1, len(pictures)), 1 / len(pictures))
-    groups = metrics.coarse_codes(pipeline.tokenizer.codebook.cpu())
     fd = reference.frechet(seen.features)
     fd_draws = metrics.distances(reference.frechet, seen.features, weights_of_pictures)
     kernel = float(reference.kernel.resampled(seen.features, equal)[0])
     kernel_draws = reference.kernel.resampled(seen.features, weights_of_pictures)
-    counts = metrics.bigram_counts(tokens, pipeline.grid, groups)
+    counts = metrics.bigram_counts(tokens, pipeline.grid, reference.groups)  # (M, 2, K²)
+    mixed = torch.from_numpy(np.concatenate([equal, weights_of_pictures])).float()  # (1 + R, M)
+    bigrams = metrics.bigram_divergence((mixed @ counts.flatten(1)).unflatten(1, (2, -1)), reference.bigrams).numpy()
     table: dict[str, Any] = {
         "scene_fd": metrics.centred(fd, fd_draws),
         "cmmd": metrics.centred(kernel, kernel_draws),
-        "bigram_divergence": metrics.bigram_divergence(counts, reference.bigrams),
+        "bigram_divergence": metrics.centred(bigrams[0], bigrams[1:]),
         **accuracy_table(scenes, seen.readings, weights),
     }
-    resampled = {"scene_fd": fd_draws, "cmmd": kernel_draws}
+    resampled = {"scene_fd": fd_draws, "cmmd": kernel_draws, "bigram_divergence": bigrams[1:]}
     for name, values in judged_values(scenes, seen.readings).items():
         if name in ACCURACIES:
             resampled[name] = metrics.resampled_means(values, weights)[1]

@@ -108,7 +108,7 @@ def test_centred_intervals_hold_their_value():
 
 def test_bigram_counts_by_hand():
     tokens = torch.tensor([[0, 1, 2, 1]])  # rows 0 1 / 2 1
-    counts = metrics.bigram_counts(tokens, (2, 2), torch.arange(3))
+    counts = metrics.bigram_counts(tokens, (2, 2), torch.arange(3)).unflatten(2, (3, 3))[0]
     assert counts.sum(dim=(1, 2)).tolist() == [2, 2]
     assert counts[0, 0, 1] == counts[0, 2, 1] == 1  # left, right
     assert counts[1, 0, 2] == counts[1, 1, 1] == 1  # upper, lower
@@ -117,12 +117,15 @@ def test_bigram_counts_by_hand():
 def test_bigram_divergence_is_zero_for_equal_and_one_for_disjoint_tables():
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, 4, (20, 16), generator=generator)
-    counts = metrics.bigram_counts(tokens, (4, 4), torch.arange(8))
-    other = metrics.bigram_counts(tokens + 4, (4, 4), torch.arange(8))
+    each = metrics.bigram_counts(tokens, (4, 4), torch.arange(8))
+    counts, groups = each.sum(dim=0), torch.arange(8)
+    other = metrics.bigram_counts(tokens + 4, (4, 4), groups).sum(dim=0)
+    shuffled = metrics.bigram_counts(tokens.sort(dim=1).values, (4, 4), groups).sum(dim=0)
     assert metrics.bigram_divergence(counts, counts * 3) == pytest.approx(0, abs=1e-12)
     assert metrics.bigram_divergence(counts, other) == pytest.approx(1)
-    shuffled = metrics.bigram_counts(tokens.sort(dim=1).values, (4, 4), torch.arange(8))
     assert 0 < metrics.bigram_divergence(shuffled, counts) < 1
+    several = metrics.bigram_divergence(torch.stack([counts, other, shuffled]), counts)
+    assert several.tolist() == [float(metrics.bigram_divergence(t, counts)) for t in (counts, other, shuffled)]
 
 
 def test_coarse_codes_part_each_dimension():
