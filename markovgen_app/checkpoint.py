@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -46,13 +46,13 @@ def find_checkpoint(source: str | PathLike[Any]) -> Path:
         ) from error
 
 
-def check_checkpoint(folder: Path, class_name: str, parts: Iterable[str]) -> None:
+def check_checkpoint(folder: Path, class_name: str, parts: Mapping[str, type]) -> None:
     """Make sure that a checkpoint is of the right kind, and that its files are there and whole.
 
     Args:
         folder: the checkpoint.
         class_name: class that model_index.json must name.
-        parts: sub-folders of its models.
+        parts: sub-folder → class of its models.
 
     Raises:
         UserError: names the file that is missing or damaged, and says what to do.
@@ -60,8 +60,10 @@ def check_checkpoint(folder: Path, class_name: str, parts: Iterable[str]) -> Non
     index = _read_json(folder / "model_index.json")
     found = index.get("_class_name")
     if found != class_name:
-        raise UserError(f"{folder} holds a {found or 'nameless thing'}, not a {class_name}: choose another checkpoint.")
-    for part in parts:
+        raise UserError(f"{folder} holds {found or 'no pipeline'}, not {class_name}: choose another checkpoint.")
+    for part, kind in parts.items():
+        if index.get(part) != [kind.__module__, kind.__name__]:
+            raise UserError(f"The {part} in {folder} is no {kind.__name__}: choose another checkpoint.")
         _read_json(folder / part / "config.json")
         tensor_names(folder / part)
 

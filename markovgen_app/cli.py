@@ -51,7 +51,6 @@ def _status(arguments: Sequence[str] | None) -> int:
         print(error, file=sys.stderr)
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        print("Interrupted.", file=sys.stderr)
         return 130
 
 
@@ -159,9 +158,71 @@ def serve(
 
     settings = load_settings(model=model, device=device, host=host, port=port)
     from .runtime import load_runtime
+
+    runtime = load_runtime(settings)
     from .ui.build import build, launch
 
-    launch(build(load_runtime(settings), settings), settings)
+    launch(build(runtime, settings), settings)
+
+
+MethodsOption = Annotated[
+    str, typer.Option("--methods", help="parted by commas, with options such as early-exit:exit_step=12")
+]
+OutOption = Annotated[Path | None, typer.Option("--out", help="also write the JSON object to this file")]
+_COMPARED = "full,early-exit,rescheduled,halton"
+
+
+@app.command()
+def evaluate(
+    methods: MethodsOption = _COMPARED,
+    images: Annotated[int, typer.Option("--images", help="held-out prompts")] = 500,
+    seeds: Annotated[str, typer.Option("--seeds", help="seeds a prompt, parted by commas")] = "0",
+    split: Annotated[str, typer.Option("--split", help="test, or tune to choose settings on")] = "test",
+    references: Annotated[int, typer.Option("--references", min=2, help="real pictures for the distances")] = 2048,
+    reconstructions: Annotated[
+        int, typer.Option("--reconstructions", min=0, help="also judge the tokenizer on so many pictures")
+    ] = 0,
+    sheet: Annotated[Path | None, typer.Option("--sheet", help="PNG file for the first 16 pictures")] = None,
+    scorer: Annotated[
+        Path | None, typer.Option("--scorer", help="folder of the scorer [default: weights/scorer]", show_default=False)
+    ] = None,
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the quality table of methods, with intervals."""
+    from .evaluation.report import main as report
+
+    report(
+        model,
+        methods,
+        images,
+        seeds,
+        as_json,
+        device=device,
+        split=split,
+        scorer_folder=scorer,
+        references=references,
+        reconstructions=reconstructions,
+        sheet_path=sheet,
+        out=out,
+    )
+
+
+@app.command()
+def benchmark(
+    methods: MethodsOption = _COMPARED,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="measurements of each, medians are printed")] = 5,
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the latency table of parts and methods."""
+    from .evaluation.benchmark import main as report
+
+    report(model, as_json, methods=methods, rounds=rounds, device=device, out=out)
 
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="configuration file, see configs/")]
@@ -180,6 +241,14 @@ def train_tokenizer(config: ConfigOption, resume: ResumeOption = False) -> None:
 def train_base(config: ConfigOption, resume: ResumeOption = False) -> None:
     """Train the base transformer."""
     from .training.base import train
+
+    train(config, resume)
+
+
+@train_app.command("scorer")
+def train_scorer(config: ConfigOption, resume: ResumeOption = False) -> None:
+    """Train the scorer, which recognises what is in a picture."""
+    from .training.scorer import train
 
     train(config, resume)
 

@@ -115,13 +115,15 @@ def _write_new(folder: Path, name: str, content: bytes) -> Path:
         os.unlink(temporary)
 
 
-def write_error(folder: Path, error: OSError) -> UserError:
-    """What to do about a file that could not be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+def write_error(folder: Path, error: Exception) -> UserError:
+    """What to do about a file that could not be written; safetensors says the error's number in its text only."""
+    in_text = re.search(r"os error (\d+)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(in_text.group(1)) if in_text else None
+    if number in (errno.ENOSPC, errno.EDQUOT):
         return UserError(f"The disk of {folder} is full: free some space, or choose another folder.")
-    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+    if number in (errno.EEXIST, errno.ENOTDIR):
         return UserError(f"{folder} is a file, not a folder: choose another folder.")
-    return UserError(f"Cannot write to {folder} ({error.strerror or error}): choose another folder.")
+    return UserError(f"Cannot write to {folder} ({os.strerror(number) if number else error}): choose another folder.")
 
 
 def settings_text(settings: dict[str, Any]) -> PngInfo:
@@ -152,9 +154,9 @@ def read_settings(png: str | Path | IO[bytes] | Image.Image) -> GenerateRequest:
     try:
         if len(found) > _LARGEST_METADATA:
             raise ValueError("too long")
-        fields = json.loads(found)
+        fields = dict(json.loads(found))
         known = {name: fields[name] for name in GenerateRequest.model_fields if name in fields}
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, RecursionError):
         raise UserError("The settings in this picture are damaged: choose another picture.") from None
     try:
         return GenerateRequest.validated(**known)

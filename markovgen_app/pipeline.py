@@ -15,6 +15,7 @@ import torch
 from diffusers.configuration_utils import FrozenDict
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 
 from .checkpoint import check_checkpoint, find_checkpoint, tensor_names
@@ -30,7 +31,7 @@ from .vocabulary import Vocabulary
 
 __all__ = ["MarkovGenPipeline", "Picture", "Result", "StepEvent", "read_settings"]
 
-_PARTS = ("transformer", "tokenizer")
+_PARTS = {"transformer": MuseTransformer, "tokenizer": ImageTokenizer}
 _SHARD_SIZE = "9MB"
 _NEAREST = 3
 
@@ -152,7 +153,7 @@ class MarkovGenPipeline(DiffusionPipeline):
         except UserError:
             raise
         except Exception as error:  # a config and weights that do not fit fail in as many ways as there are mistakes
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
             raise UserError(
                 f"The checkpoint {folder} cannot be loaded: copy or download it again ({reason})."
             ) from error
@@ -175,7 +176,7 @@ class MarkovGenPipeline(DiffusionPipeline):
             folder.mkdir(parents=True, exist_ok=True)
             super(MarkovGenPipeline, stored).save_pretrained(str(folder), **options)
             self.vocabulary.save(folder)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise write_error(folder, error) from error
 
     def to(self, *args: Any, **options: Any) -> MarkovGenPipeline:

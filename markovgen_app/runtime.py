@@ -83,7 +83,7 @@ def load_runtime(settings: Settings) -> Runtime:
     """
     _quiet_loading()
     device = choose_device(settings.device)
-    text_encoder = TextEncoder.from_pretrained(settings.text_encoder, device)
+    text_encoder = TextEncoder.from_pretrained(settings.text_encoder) if settings.text_encoder else None
     pipeline = MarkovGenPipeline.from_pretrained(model_path(settings.model), text_encoder=text_encoder)
     dtype = _DTYPES.get(settings.dtype) or choose_dtype(pipeline, device)
     try:
@@ -150,9 +150,10 @@ def _warm_up(pipeline: MarkovGenPipeline) -> tuple[float, float]:
 
 
 def _quiet_loading() -> None:
-    """No progress bars for files that load in a second."""
+    """No progress bars for files that load in a second, and no warnings where an error follows."""
     import diffusers.utils.logging
     import transformers.utils.logging
 
     diffusers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

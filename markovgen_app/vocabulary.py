@@ -31,7 +31,7 @@ _GRAMMAR = frozenset(
     them my your his its our their who whose which what where there here is are was were be been being am has
     have having had do does doing can could will would should may might let of in on at to from by with without
     for as into onto out off over under above below beside besides between behind before after near next left
-    right top bottom middle center centre front back side inside outside across around through along against
+    right top bottom corner middle center centre front back side inside outside across around through along against
     among up down beneath underneath together alone upon via like than and or but nor so if then while when very
     too also just only quite really big large huge giant small little tiny tall short long wide great good nice
     cute pretty beautiful lovely funny picture image photo photograph drawing painting illustration icon icons

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -42,12 +43,18 @@ def tiny_vocabulary() -> Vocabulary:
     return Vocabulary.of(FREQUENT_NOUNS, BACKGROUNDS, STYLES, COLOURS)
 
 
-def tiny_pipeline(text_encoder: TextEncoder | None = None) -> MarkovGenPipeline:
+def tiny_pipeline(encoder: TextEncoder | None = None) -> MarkovGenPipeline:
     """A pipeline that makes random pictures of 32 x 32 px in milliseconds, with the real text encoder."""
-    return MarkovGenPipeline(tiny_transformer(), tiny_tokenizer(), text_encoder, tiny_vocabulary())
+    return MarkovGenPipeline(tiny_transformer(), tiny_tokenizer(), encoder or text_encoder(), tiny_vocabulary())
 
 
 def tiny_checkpoint(folder: Path) -> Path:
     """The tiny pipeline, saved."""
     tiny_pipeline().save_pretrained(folder)
     return folder
+
+
+@cache
+def text_encoder() -> TextEncoder:
+    """The published text encoder, loaded once a process."""
+    return TextEncoder.from_pretrained()
