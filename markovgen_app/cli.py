@@ -253,6 +253,31 @@ def train_scorer(config: ConfigOption, resume: ResumeOption = False) -> None:
     train(config, resume)
 
 
+@train_app.command("export")
+def export_weights(
+    tokenizer: Annotated[Path, typer.Option("--tokenizer", help="folder of trained tokenizer weights")],
+    base: Annotated[Path, typer.Option("--base", help="folder of trained base transformer weights")],
+    out: Annotated[Path, typer.Option("--out", help="the checkpoint's folder")] = Path("weights"),
+    vocabulary: Annotated[
+        str, typer.Option("--vocabulary", help="that they were trained on: full or frequent")
+    ] = "full",
+) -> None:
+    """Put trained parts together into one checkpoint that every command and the app can load."""
+    from .training.export import export
+
+    export(tokenizer, base, out, vocabulary)
+    print(out)
+
+
+@train_app.command("sprites")
+def save_sprites(out: Annotated[Path, typer.Option("--out", help="PNG file to write")]) -> None:
+    """Draw every sprite into one picture, for training on machines without the emoji font."""
+    from .data.sprites import save_sheet
+
+    save_sheet(out)
+    print(out)
+
+
 @train_app.command("preview-data")
 def preview_data(
     out: Annotated[Path, typer.Option("--out", help="PNG file to write")] = Path("out/scenes.png"),

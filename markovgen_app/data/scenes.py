@@ -25,7 +25,7 @@ from .vocabulary import BACKGROUNDS, COLOURS, FREQUENT_NOUNS, NOUN_BY_NAME, NOUN
 Split = Literal["train", "test", "tune"]
 Vocabulary = Literal["full", "frequent"]
 _SPLITS: tuple[Split, ...] = ("train", "test", "tune")
-_VOCABULARIES: dict[str, tuple[Noun, ...]] = {"full": NOUNS, "frequent": FREQUENT_NOUNS}
+VOCABULARIES: dict[str, tuple[Noun, ...]] = {"full": NOUNS, "frequent": FREQUENT_NOUNS}
 _HELD_OUT_ONE_IN = 24  # share of combinations that goes to each of "test" and "tune"
 
 LAYOUTS = ("single", "pair", "count", "row", "grid", "empty")
@@ -103,10 +103,10 @@ class SceneDataset:
     def __init__(
         self, seed: int = 0, size: int = 128, split: Split = "train", vocabulary: Vocabulary = "frequent"
     ) -> None:
-        if split not in _SPLITS or vocabulary not in _VOCABULARIES:
-            raise ValueError(f"split is one of {_SPLITS}, vocabulary one of {tuple(_VOCABULARIES)}")
+        if split not in _SPLITS or vocabulary not in VOCABULARIES:
+            raise ValueError(f"split is one of {_SPLITS}, vocabulary one of {tuple(VOCABULARIES)}")
         self.seed, self.size, self.split = seed, size, split
-        self.nouns = _VOCABULARIES[vocabulary]
+        self.nouns = VOCABULARIES[vocabulary]
 
     def scene(self, index: int) -> Scene:
         """Scene `index`: the first draw of its own random stream that belongs to this split."""

@@ -28,7 +28,7 @@ from ..models.text import TextEncoder
 from ..models.tokenizer import ImageTokenizer
 from ..models.transformer import MuseTransformer
 from .data import scene_batches
-from .loop import LoopConfig, Trainer, copy_half, read_config
+from .loop import LoopConfig, Trainer, copy_half, read_config, without_denormals
 from .muon import Muon
 
 _SHARD = 4096
@@ -49,7 +49,6 @@ class BaseConfig(LoopConfig):
     num_layers: int = 6
     num_heads: int = 4
     text_conditioning: Literal["prefix", "cross-attention"] = "prefix"
-    export: Path | None = Field(None, description="folder for the exported weights")
 
 
 def mask_rates(count: int, full_mask_share: float, generator: torch.Generator) -> Tensor:
@@ -157,8 +156,9 @@ def sample_sheet(
     Image.fromarray(np.concatenate(rows, axis=0)).save(path)
 
 
+@without_denormals
 def train(config_path: Path, resume: bool = False) -> None:
-    """Train by the configuration file; export after every checkpoint where it names a folder."""
+    """Train by the configuration file; the averaged weights go to runs/NAME/weights at every checkpoint."""
     config = read_config(config_path, BaseConfig)
     torch.manual_seed(config.seed)
     tokenizer = ImageTokenizer.from_pretrained(config.tokenizer, torch_dtype=torch.float32).eval().requires_grad_(False)
@@ -208,7 +208,6 @@ def train(config_path: Path, resume: bool = False) -> None:
         trainer.log({"step": trainer.step, "full_mask_loss": with_text, "full_mask_loss_without_text": without_text})
         sample_sheet(average, tokenizer, text_encoder, captions[:16], config.folder / "samples.png")
         (config.folder / "samples.txt").write_text("\n".join(captions[:16]) + "\n")
-        if config.export:
-            copy_half(average, config.export)
+        copy_half(average, config.folder / "weights")
 
     trainer.fit(source.batches(trainer.step), loss, on_checkpoint)

@@ -12,13 +12,14 @@ by the stages, as safetensors.
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 import yaml
@@ -56,6 +57,26 @@ class LoopConfig(BaseModel):
 
 
 ConfigT = TypeVar("ConfigT", bound=LoopConfig)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def without_denormals(train: Callable[P, R]) -> Callable[P, R]:
+    """Run a stage with denormals flushed to zero.
+
+    Gradients of saturated activations underflow to denormals, which CPUs multiply up to a hundred times slower. The
+    flag is each thread's own and inherited: it is set before PyTorch starts its workers, around a whole stage.
+    """
+
+    @functools.wraps(train)
+    def flushed(*args: P.args, **options: P.kwargs) -> R:
+        torch.set_flush_denormal(True)
+        try:
+            return train(*args, **options)
+        finally:
+            torch.set_flush_denormal(False)
+
+    return flushed
 
 
 def read_config(path: Path, kind: type[ConfigT]) -> ConfigT:

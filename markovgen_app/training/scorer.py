@@ -26,7 +26,7 @@ from ..data.vocabulary import BACKGROUNDS, COLOURS, STYLES
 from ..evaluation.metrics import Judgement, judge
 from ..models.scorer import FOOTPRINT, Scorer, ScorerOutput
 from .data import scene_batches
-from .loop import LoopConfig, Trainer, copy_half, read_config
+from .loop import LoopConfig, Trainer, copy_half, read_config, without_denormals
 
 MOST_OBJECTS = 4
 _SHARD = 2048
@@ -222,6 +222,7 @@ def accuracies(judged: Sequence[Judgement]) -> dict[str, float]:
     return {name: float(np.mean([getattr(each, name) for each in judged])) for name in names}
 
 
+@without_denormals
 def train(config_path: Path, resume: bool = False) -> None:
     """Train by the configuration file; export after every checkpoint where it names a folder."""
     config = read_config(config_path, ScorerConfig)

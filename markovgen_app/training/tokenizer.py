@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from ..data.scenes import SceneDataset, Vocabulary
 from ..models.tokenizer import ImageTokenizer
 from .data import SceneBatch, scene_batches
-from .loop import LoopConfig, Trainer, copy_half, read_config
+from .loop import LoopConfig, Trainer, copy_half, read_config, without_denormals
 
 
 class TokenizerConfig(LoopConfig):
@@ -43,7 +43,6 @@ class TokenizerConfig(LoopConfig):
     freeze_encoder: bool = Field(False, description="train the decoder alone; tokens stay what they are")
     adversarial_weight: float = Field(0.0, ge=0, description="of the discriminator's opinion; 0: no discriminator")
     feature_weight: float = Field(4.0, ge=0, description="of feature matching, where there is a discriminator")
-    export: Path | None = Field(None, description="folder for the exported weights")
 
 
 class PatchDiscriminator(nn.Module):
@@ -133,8 +132,9 @@ def measure(
     return {"psnr": float(torch.cat(values).mean()), "codebook_use": float(used.float().mean())}
 
 
+@without_denormals
 def train(config_path: Path, resume: bool = False) -> None:
-    """Train by the configuration file; export after every checkpoint where it names a folder."""
+    """Train by the configuration file; the averaged weights go to runs/NAME/weights at every checkpoint."""
     config = read_config(config_path, TokenizerConfig)
     torch.manual_seed(config.seed)
     model = ImageTokenizer(config.levels, config.channels, config.encoder_blocks, config.decoder_blocks)
@@ -171,7 +171,6 @@ def train(config_path: Path, resume: bool = False) -> None:
         average: ImageTokenizer = trainer.average["tokenizer"]  # type: ignore[index]
         trainer.log({"step": trainer.step, **measure(average, fresh, range(256))})
         pairs_sheet(average, fresh, config.folder / "pairs.png")
-        if config.export:
-            copy_half(average, config.export)
+        copy_half(average, config.folder / "weights")
 
     trainer.fit(scene_batches(scenes, config.batch_size, trainer.step, config.workers), loss, on_checkpoint)

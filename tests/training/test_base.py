@@ -70,7 +70,6 @@ def tiny_run(tmp_path):
         "hidden_size": 16,
         "num_layers": 1,
         "num_heads": 2,
-        "export": str(tmp_path / "exported"),
     }
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings))
     return tmp_path, tokenizer, settings
@@ -92,9 +91,9 @@ def test_cached_tokens_are_those_of_fresh_scenes(tiny_run, monkeypatch):
 def test_a_tiny_run_trains_samples_exports_and_resumes(tiny_run):
     folder, _, settings = tiny_run
     base.train(folder / "tiny.yaml")
-    model = MuseTransformer.from_pretrained(folder / "exported")
+    model = MuseTransformer.from_pretrained(folder / "runs/tiny/weights")
     assert model.grid == (16, 16)
-    assert {t.dtype for t in load_file(next((folder / "exported").glob("*.safetensors"))).values()} == {torch.float16}
+    assert {t.dtype for t in load_file(next((folder / "runs/tiny/weights").glob("*.safetensors"))).values()} == {torch.float16}
     assert (folder / "runs/tiny/samples.png").stat().st_size > 1000
     log = (folder / "runs/tiny/log.jsonl").read_text()
     assert "full_mask_loss_without_text" in log

@@ -46,21 +46,19 @@ def test_a_tiny_run_and_a_polish_that_keeps_every_token(tmp_path):
         "channels": [4, 8, 8],
         "encoder_blocks": [1, 1],
         "decoder_blocks": [1, 1, 1],
-        "export": str(tmp_path / "first"),
     }
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings))
     stage.train(tmp_path / "c.yaml")
-    first = ImageTokenizer.from_pretrained(tmp_path / "first", torch_dtype=torch.float32)
+    first = ImageTokenizer.from_pretrained(tmp_path / "runs/tiny/weights", torch_dtype=torch.float32)
     polish = {
         "name": "polish",
-        "start_from": str(tmp_path / "first"),
+        "start_from": str(tmp_path / "runs/tiny/weights"),
         "freeze_encoder": True,
         "adversarial_weight": 0.1,
-        "export": str(tmp_path / "second"),
     }
     (tmp_path / "p.yaml").write_text(yaml.safe_dump({**settings, **polish}))
     stage.train(tmp_path / "p.yaml")
-    second = ImageTokenizer.from_pretrained(tmp_path / "second", torch_dtype=torch.float32)
+    second = ImageTokenizer.from_pretrained(tmp_path / "runs/polish/weights", torch_dtype=torch.float32)
     pixels = torch.rand(2, 3, 32, 32) * 2 - 1
     assert torch.equal(first.encode(pixels), second.encode(pixels))
     assert not torch.equal(first.decode(first.encode(pixels)), second.decode(second.encode(pixels)))

@@ -1,0 +1,34 @@
+"""Trained parts become one checkpoint that loads; missing parts are named."""
+
+import pytest
+import torch
+
+from markovgen_app.errors import UserError
+from markovgen_app.models.tokenizer import ImageTokenizer
+from markovgen_app.models.transformer import MuseTransformer
+from markovgen_app.pipeline import MarkovGenPipeline
+from markovgen_app.training.export import export
+from markovgen_app.training.loop import copy_half
+
+
+@pytest.fixture
+def parts(tmp_path):
+    torch.manual_seed(0)
+    copy_half(ImageTokenizer((4, 4), (4, 8, 8), (1, 1), (1, 1, 1)), tmp_path / "tokenizer")
+    copy_half(MuseTransformer(16, (4, 4), 16, 1, 2, levels=(4, 4)), tmp_path / "base")
+    return tmp_path
+
+
+def test_an_exported_checkpoint_makes_pictures_and_knows_its_words(parts):
+    export(parts / "tokenizer", parts / "base", parts / "out", "frequent")
+    pipeline = MarkovGenPipeline.from_pretrained(parts / "out")
+    assert pipeline("a panda", steps=2, seed=1).images[0].image.size == (32, 32)
+    assert "panda" in pipeline.vocabulary.nouns and "volcano" not in pipeline.vocabulary.nouns
+    assert max(path.stat().st_size for path in (parts / "out").rglob("*") if path.is_file()) < 10_000_000
+
+
+def test_what_is_missing_or_misspelt_is_named(parts):
+    with pytest.raises(UserError, match="no trained weights in .*nothing"):
+        export(parts / "nothing", parts / "base", parts / "out", "full")
+    with pytest.raises(UserError, match="'most'"):
+        export(parts / "tokenizer", parts / "base", parts / "out", "most")
