@@ -38,6 +38,7 @@ class LoopConfig(BaseModel):
 
     name: str = Field(description="the run's name; its folder is runs/NAME")
     minutes: float = Field(gt=0, description="training time in all, resumed sessions included")
+    steps: int | None = Field(None, ge=1, description="stop after this many steps, if that comes first")
     batch_size: int = Field(16, ge=1)
     seed: int = Field(0, ge=0)
     warmup_steps: int = Field(200, ge=0)
@@ -199,7 +200,7 @@ class Trainer:
         last = saved = logged = time.perf_counter()
         seen = 0
         try:
-            while self.minutes < config.minutes and not self._stopped:
+            while self.minutes < config.minutes and self.step != config.steps and not self._stopped:
                 factor = learning_rate_factor(
                     self.step, self.minutes / config.minutes, config.warmup_steps, config.cooldown
                 )

@@ -37,7 +37,8 @@ def test_each_side_of_the_game_gets_its_own_gradient():
 def test_a_tiny_run_and_a_polish_that_keeps_every_token(tmp_path):
     settings = {
         "name": "tiny",
-        "minutes": 0.04,
+        "minutes": 5,
+        "steps": 4,
         "batch_size": 2,
         "log_every": 1,
         "size": 32,
