@@ -96,7 +96,7 @@ class SceneDataset:
         seed: another seed, another stream.
         size: side of the rendered pictures in pixels.
         split: "train" never shows a held-out combination; every "test" and "tune" scene shows at least one of its own
-            (pictures without objects aside, which hold no combination and stay in "train").
+            (pictures without objects hold no combination and stay in "train"). Layouts are as frequent in every split.
         vocabulary: "frequent" (the first nouns of the table) or "full".
     """
 
@@ -109,10 +109,14 @@ class SceneDataset:
         self.nouns = VOCABULARIES[vocabulary]
 
     def scene(self, index: int) -> Scene:
-        """Scene `index`: the first draw of its own random stream that belongs to this split."""
+        """Scene `index`: of its own random stream, a layout, then the first draw of it that belongs to this split."""
         generator = np.random.default_rng((self.seed, _SPLITS.index(self.split), index))
+        shares = np.array(_LAYOUT_SHARES)
+        if self.split != "train":
+            shares[LAYOUTS.index("empty")] = 0
+        layout = LAYOUTS[int(generator.choice(len(LAYOUTS), p=shares / shares.sum()))]
         while True:
-            scene = _draw_scene(generator, self.nouns)
+            scene = _draw_scene(generator, self.nouns, layout)
             if combination_splits(scene) == {self.split}:
                 return replace(scene, caption=_caption(scene, generator))
 
@@ -134,8 +138,7 @@ def _different(generator: np.random.Generator, nouns: tuple[Noun, ...], count: i
     return [nouns[int(i)].name for i in generator.choice(len(nouns), count, replace=False)]
 
 
-def _draw_scene(generator: np.random.Generator, nouns: tuple[Noun, ...]) -> Scene:
-    layout = LAYOUTS[int(generator.choice(len(LAYOUTS), p=_LAYOUT_SHARES))]
+def _draw_scene(generator: np.random.Generator, nouns: tuple[Noun, ...], layout: str) -> Scene:
     style = _choose(generator, STYLES) if generator.random() < 0.22 and layout in ("single", "pair", "count") else None
     scenery = _choose(generator, BACKGROUNDS)
     relation = place = None

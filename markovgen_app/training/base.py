@@ -7,6 +7,7 @@ probability `drop_text`; Muon for the blocks' matrices, AdamW for everything els
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -86,8 +87,10 @@ class TokenSource:
     ) -> None:
         self.scenes, self.tokenizer, self.config, self.device = scenes, tokenizer, config, device
         self._shards: dict[int, Tensor] = {}
-        checksum = float(sum(parameter.detach().double().abs().sum() for parameter in tokenizer.parameters()))
-        self._folder = config.runs / "tokens" / f"{config.vocabulary}-{scenes.split}-{scenes.seed}-{checksum:.6f}"
+        weights = float(sum(parameter.detach().double().abs().sum() for parameter in tokenizer.parameters()))
+        sample = [scenes.scene(index).caption for index in range(64)]
+        key = hashlib.blake2b(f"{weights:.6f} {sample}".encode(), digest_size=8).hexdigest()
+        self._folder = config.runs / "tokens" / key
 
     def _shard(self, number: int) -> Tensor:
         """Tokens of scenes number·4096 …, (4096, n) int16."""

@@ -36,7 +36,8 @@ _RENDERED_TOGETHER = 64
 class ScorerConfig(LoopConfig):
     """Settings of a scorer run."""
 
-    learning_rate: float = Field(2e-3, gt=0)
+    matrix_rate: float = Field(0.02, gt=0, description="Muon's learning rate, for the body's matrices")
+    learning_rate: float = Field(1e-3, gt=0, description="AdamW's, for everything else")
     weight_decay: float = Field(0.02, ge=0)
     vocabulary: str = Field("frequent", pattern="^(full|frequent)$")
     cached_scenes: int = Field(40_960, ge=1, description="scenes rendered once and seen again and again")
@@ -223,6 +224,15 @@ def accuracies(judged: Sequence[Judgement]) -> dict[str, float]:
 
 
 @without_denormals
+def build_optimizers(model: Scorer, config: ScorerConfig) -> list[torch.optim.Optimizer]:
+    """Muon for the body's matrices, whose inputs range from 48 to 2,304; AdamW for norms, biases and heads."""
+    matrices, others = [], []
+    for name, parameter in model.named_parameters():
+        (matrices if name.startswith("body.") and parameter.ndim == 2 else others).append(parameter)
+    adam = torch.optim.AdamW(others, config.learning_rate, weight_decay=config.weight_decay)
+    return [Muon(matrices, config.matrix_rate), adam]
+
+
 def train(config_path: Path, resume: bool = False) -> None:
     """Train by the configuration file; export after every checkpoint where it names a folder."""
     config = read_config(config_path, ScorerConfig)
@@ -238,8 +248,7 @@ def train(config_path: Path, resume: bool = False) -> None:
         blocks=config.blocks,
     )
     model = model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    trainer = Trainer(config, model, [optimizer])
+    trainer = Trainer(config, model, build_optimizers(model, config))
     if resume:
         trainer.resume()
     forward = torch.compile(model) if config.compile else model
