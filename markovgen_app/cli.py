@@ -269,6 +269,14 @@ def export_weights(
     print(out)
 
 
+@train_app.command("text-encoder")
+def trim_text_encoder(out: Annotated[Path, typer.Option("--out", help="folder to write")]) -> None:
+    """Cut the text encoder down to the captions' words (22 MB), for training on machines without the package."""
+    from .training.text import trim
+
+    print(f"{out}: {trim(out)} word pieces")
+
+
 @train_app.command("sprites")
 def save_sprites(out: Annotated[Path, typer.Option("--out", help="PNG file to write")]) -> None:
     """Draw every sprite into one picture, for training on machines without the emoji font."""

@@ -28,7 +28,7 @@ def test_an_exported_checkpoint_makes_pictures_and_knows_its_words(parts):
 
 
 def test_what_is_missing_or_misspelt_is_named(parts):
-    with pytest.raises(UserError, match="no trained weights in .*nothing"):
+    with pytest.raises(UserError, match="no trained weights in"):
         export(parts / "nothing", parts / "base", parts / "out", "full")
     with pytest.raises(UserError, match="'most'"):
         export(parts / "tokenizer", parts / "base", parts / "out", "most")
