@@ -1,0 +1,23 @@
+"""Entry point of `make run` and of Hugging Face Spaces: settings → runtime → page → launch."""
+
+import sys
+
+from markovgen_app.errors import UserError
+from markovgen_app.runtime import load_runtime
+from markovgen_app.settings import load_settings
+from markovgen_app.ui.build import build, launch
+
+
+def main() -> None:
+    """Serves the app; on bad settings or a missing checkpoint, says what to do in one line and exits with status 2."""
+    try:
+        settings = load_settings()
+        page = build(load_runtime(settings), settings)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    launch(page, settings)
+
+
+if __name__ == "__main__":
+    main()

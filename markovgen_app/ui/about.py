@@ -1,0 +1,71 @@
+"""The About tab: what this is, how a picture comes to be, what the model knows."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+import gradio as gr
+
+from markovgen_app.runtime import Runtime
+
+from .examples import STEPS
+from .stage import data_url
+
+_LEDE = """
+<p>A picture here is a grid of tokens, each standing for a small patch, as in
+<a href="https://arxiv.org/abs/2301.00704">Muse</a>.
+A transformer that has read your words guesses every missing token at once, keeps the guesses it is surest of, and looks
+again: a few dozen steps lead from an empty grid to a picture.
+Most of those steps settle how neighbouring patches fit together, and
+<a href="https://arxiv.org/abs/2308.10997">MarkovGen</a> (CVPR 2024) found that a small learned Markov random field can
+settle that in one go, so that the transformer may stop early.
+This project builds all of it from nothing, in the open: the world of pictures, the models, the training, the
+measurements.
+Today's page shows the transformer's own decoding; the random field joins it next.</p>
+"""
+_LINKS = """
+<ul>
+<li><a href="https://arxiv.org/abs/2308.10997">MarkovGen: Structured Prediction for Efficient Text-to-Image
+Generation</a>, Jayasumana et al., CVPR 2024</li>
+<li><a href="https://arxiv.org/abs/2301.00704">Muse: Text-To-Image Generation via Masked Generative Transformers</a>,
+Chang et al., ICML 2023</li>
+<li><a href="https://arxiv.org/abs/2202.04200">MaskGIT: Masked Generative Image Transformer</a>,
+Chang et al., CVPR 2022</li>
+</ul>
+"""
+
+
+def about_tab(runtime: Runtime, examples: Path) -> None:
+    """Lays out the tab; call inside `gr.Tab`."""
+    gr.HTML(about_html(runtime, examples), apply_default_css=False, elem_id="about")
+
+
+def about_html(runtime: Runtime, examples: Path) -> str:
+    """The whole tab; the strip of steps is left out where it has not been made in `examples`."""
+    knows = runtime.pipeline.vocabulary
+    counts = {"things": knows.nouns, "backgrounds": knows.backgrounds, "styles": knows.styles, "colours": knows.colours}
+    listed = "".join(f"<div><dt>{name}</dt><dd>{len(words)}</dd></div>" for name, words in counts.items() if words)
+    width, height = runtime.pipeline.size
+    return (
+        f'<article class="mg-about"><h2>Pictures, a few tokens at a time</h2>{_LEDE}{_strip(examples / STEPS)}'
+        f"<h2>What this model knows</h2><dl>{listed}</dl>"
+        "<p>It has seen a picture-book world and nothing else: emoji figures, drawn backgrounds, a handful of styles. "
+        "A frozen language model reads your words, so a word near one it knows often works too. "
+        f"Its pictures are {width} × {height} pixels; the page enlarges them smoothly, and the PNG you download is the "
+        "original, with its settings inside.</p>"
+        f"<h2>Where it runs</h2><p>{escape(runtime.describe())}. Nothing you type leaves this server, and pictures are "
+        "kept only as long as your page is open.</p>"
+        "<h2>Licence and sources</h2><p>Code and weights: Apache-2.0. The figures are drawn from Noto Color Emoji "
+        f"(SIL Open Font License 1.1).</p>{_LINKS}</article>"
+    )
+
+
+def _strip(path: Path) -> str:
+    if not path.exists():
+        return ""
+    return (
+        f'<figure><img src="{data_url(path.read_bytes())}" alt="Six moments of one picture, from a few scattered '
+        'patches to the whole"><figcaption>One picture, first tokens to last. Gaps are tokens not decided yet.'
+        "</figcaption></figure>"
+    )

@@ -1,0 +1,71 @@
+"""The page: header, tabs, and how it is served."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from markovgen_app.runtime import Runtime
+from markovgen_app.settings import Settings
+
+from .about import about_tab
+from .api import generate_endpoint
+from .examples import FOLDER, load_examples
+from .generate import MODEL_QUEUE, generate_tab
+from .header import header_html
+from .limits import VisitorLimit
+from .theme import head, theme
+
+Image.MAX_IMAGE_PIXELS = 16_000_000  # an uploaded picture is at most this large when unpacked
+
+
+def build(runtime: Runtime, settings: Settings, *, examples: Path = FOLDER) -> gr.Blocks:
+    """The whole app, ready to launch; it opens with the pictures in `examples`."""
+    limit = VisitorLimit(settings.visitor_burst, settings.visitor_per_minute)
+    with gr.Blocks(title="MarkovGen", analytics_enabled=False, delete_cache=(3600, 7200), fill_width=True) as page:
+        gr.HTML(header_html(runtime.describe(), code_url(settings)), apply_default_css=False, elem_id="header")
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Generate", id="generate"):
+                generate_tab(runtime, limit, load_examples(examples), metadata=settings.save_metadata)
+            with gr.Tab("About", id="about"):
+                about_tab(runtime, examples)
+        gr.api(
+            generate_endpoint(runtime, limit, page.GRADIO_CACHE),
+            api_name="generate",
+            concurrency_id=MODEL_QUEUE,
+            concurrency_limit=1,
+        )
+    page.queue(max_size=settings.queue_size)
+    return page
+
+
+def code_url(settings: Settings) -> str | None:
+    """Where the code of this app is: as set, else a Space's own files, else not known."""
+    space = os.environ.get("SPACE_ID")
+    if settings.code_url or not space:
+        return settings.code_url
+    return f"https://huggingface.co/spaces/{space}/tree/main"
+
+
+def launch(page: gr.Blocks, settings: Settings, **options: Any) -> Any:
+    """Serves the page; `options` go to Gradio's `launch`."""
+    return page.launch(
+        **{
+            "server_name": settings.host,
+            "server_port": settings.port,
+            "theme": theme(),
+            "head": head(),
+            "ssr_mode": False,
+            "max_file_size": "10mb",
+            "footer_links": ["api"],
+            "run_history": False,
+            "enable_monitoring": False,
+            "pwa": False,
+            "show_error": True,
+            **options,
+        }
+    )

@@ -1,0 +1,92 @@
+"""The pictures that the page opens with, and the strip of steps on the About tab.
+
+`python -m markovgen_app.ui.examples` makes them anew in assets/examples with the weights that the settings name.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from markovgen_app.errors import UserError
+from markovgen_app.pictures import read_settings
+from markovgen_app.pipeline import Result, StepEvent
+from markovgen_app.requests import GenerateRequest
+from markovgen_app.runtime import Runtime, load_runtime
+from markovgen_app.settings import load_settings
+
+from .links import link
+from .stage import data_url
+
+FOLDER = Path(__file__).parents[2] / "assets" / "examples"
+STEPS = "steps.png"
+_PICTURES = (
+    ("a panda next to a pizza on a brick wall", 1),
+    ("a rocket above a castle in the night sky", 2),
+    ("a watercolor of a fox in the forest", 3),
+)
+_PANELS = 6
+_GAP = 16  # pixels between panels
+
+
+def load_examples(folder: Path = FOLDER) -> list[dict[str, Any]]:
+    """The example pictures for the stage, in the order of their file names; none where the folder is missing."""
+    return [_example(path) for path in sorted(folder.glob("example-*.png"))]
+
+
+def _example(path: Path) -> dict[str, Any]:
+    request = read_settings(path)
+    return {
+        "src": data_url(path.read_bytes()),
+        "alt": request.prompt,
+        "facts": f"seed {request.seed} · {request.method} · {request.steps} steps",
+        "file": path.stem,
+        "seed": request.seed,
+        "link": link(request, request.seed or 0),
+        "settings": request.model_dump_json(indent=2),
+    }
+
+
+def make_examples(runtime: Runtime, folder: Path = FOLDER) -> list[Path]:
+    """Makes every example and the strip of steps of the first; returns the files, replaced where they were there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for number, (prompt, seed) in enumerate(_PICTURES, 1):
+        *steps, result = runtime.run(GenerateRequest(prompt=prompt, seed=seed))
+        assert isinstance(result, Result)
+        path = folder / f"example-{number}.png"
+        path.write_bytes(result.images[0].png())
+        files.append(path)
+        if number == 1:
+            strip = step_strip([step for step in steps if isinstance(step, StepEvent)], runtime.pipeline.grid)
+            strip.save(folder / STEPS)
+            files.append(folder / STEPS)
+    return files
+
+
+def step_strip(steps: list[StepEvent], grid: tuple[int, int]) -> Image.Image:
+    """Some steps of the first picture of a run side by side, RGBA, nothing where a token was not decided yet."""
+    chosen = [steps[round(index)] for index in np.linspace(0, len(steps) - 1, _PANELS)]
+    panels = []
+    for event in chosen:
+        panel = event.images[0].convert("RGBA")
+        decided = ~event.step.mask[0].cpu().numpy().reshape(grid)  # (n,) -> (h, w)
+        panel.putalpha(Image.fromarray(decided).convert("L").resize(panel.size, Image.Resampling.NEAREST))
+        panels.append(panel)
+    width, height = panels[0].size
+    strip = Image.new("RGBA", (len(panels) * (width + _GAP) - _GAP, height))
+    for index, panel in enumerate(panels):
+        strip.paste(panel, (index * (width + _GAP), 0))
+    return strip
+
+
+if __name__ == "__main__":
+    try:
+        for file in make_examples(load_runtime(load_settings())):
+            print(file)
+    except UserError as error:
+        sys.exit(str(error))

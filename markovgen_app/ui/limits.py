@@ -1,0 +1,72 @@
+"""A politeness limit: every visitor has a bucket of pictures that refills over time."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import secrets
+import time
+from collections.abc import Callable
+from threading import Lock
+
+import gradio as gr
+
+from markovgen_app.errors import UserError
+
+
+class VisitorLimit:
+    """A token bucket a visitor, held in memory only.
+
+    Args:
+        burst: pictures that a visitor may ask for at once; 0 turns the limit off.
+        per_minute: pictures that come back every minute.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, burst: int, per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.burst, self.per_minute, self.clock = burst, per_minute, clock
+        self._buckets: dict[str, tuple[float, float]] = {}  # visitor -> (pictures left, at this time)
+        self._lock = Lock()
+
+    def take(self, visitor: str | None, pictures: int) -> None:
+        """Takes `pictures` from the visitor's bucket; None is a visitor without limit.
+
+        Raises:
+            UserError: if there are not that many left; says when there will be.
+        """
+        if not self.burst or visitor is None:
+            return
+        with self._lock:
+            now = self.clock()
+            left = min(self.burst, self._left(visitor, now))
+            wanted = min(pictures, self.burst)
+            if left < wanted:
+                wait = math.ceil((wanted - left) * 60 / self.per_minute)
+                raise UserError(f"That is many pictures in a short time: please try again in {wait} seconds.")
+            self._buckets[visitor] = (left - pictures, now)
+            if len(self._buckets) > 4096:
+                self._buckets = {
+                    key: bucket for key, bucket in self._buckets.items() if self._left(key, now) < self.burst
+                }
+
+    def _left(self, visitor: str, now: float) -> float:
+        left, then = self._buckets.get(visitor, (float(self.burst), now))
+        return left + (now - then) * self.per_minute / 60
+
+
+_SALT = secrets.token_bytes(16)
+
+
+def visitor(request: gr.Request) -> str | None:
+    """A name for the visitor that lasts as long as the process: no address is kept. None on this machine itself.
+
+    On Spaces every connection comes from a proxy, which writes the visitor's address in front of `X-Forwarded-For`.
+    Elsewhere that header is anybody's to write and is not read.
+    """
+    address = request.client.host if request.client else ""
+    if os.environ.get("SPACE_ID"):
+        address = request.headers.get("x-forwarded-for", address).split(",")[0].strip()
+    elif address in ("127.0.0.1", "::1"):
+        return None
+    return hashlib.blake2b(address.encode(), key=_SALT, digest_size=12).hexdigest()

@@ -1,0 +1,129 @@
+// Page-wide behaviour: day and night, keyboard, words that go into the prompt. Everything is delegated from the document,
+// so it does not matter when Gradio draws what.
+(() => {
+  // ---- day and night -------------------------------------------------------------------------------------------------
+  const stored = () => { try { return localStorage.getItem("markovgen-theme"); } catch { return null; } };
+  const asked = new URLSearchParams(location.search).get("__theme");
+  const night = () => {
+    const choice = asked || stored();
+    return choice ? choice === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  };
+  const paint = (dark) => {
+    document.body.classList.toggle("dark", dark);
+    document.documentElement.style.colorScheme = dark ? "dark" : "light";
+  };
+  const whenBody = (then) => (document.body ? then() : addEventListener("DOMContentLoaded", then));
+  whenBody(() => {
+    paint(night());
+    // Gradio sets the class once more while it starts; hold on to the visitor's choice until the page is drawn.
+    const keeper = new MutationObserver(() => document.body.classList.contains("dark") !== night() && paint(night()));
+    keeper.observe(document.body, { attributes: true, attributeFilter: ["class"] });
+    document.addEventListener("click", (event) => {
+      if (!event.target.closest("#theme-toggle")) return;
+      keeper.disconnect();
+      const dark = !document.body.classList.contains("dark");
+      paint(dark);
+      try { localStorage.setItem("markovgen-theme", dark ? "dark" : "light"); } catch { /* a private window */ }
+    });
+  });
+
+  // ---- run and stop --------------------------------------------------------------------------------------------------
+  const press = (selector) => document.querySelector(selector)?.click();
+  const running = () => document.documentElement.hasAttribute("data-running");
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("#run")) window.markovgenStage?.start();
+    if (event.target.closest("#stop")) window.markovgenStage?.stop();
+  });
+
+  // A notice may appear out of sight on a phone.
+  new MutationObserver((changes) => {
+    for (const { addedNodes } of changes)
+      for (const node of addedNodes)
+        if (node.matches?.("#notice .mg-notice")) node.scrollIntoView({ block: "nearest", behavior: "smooth" });
+  }).observe(document.documentElement, { childList: true, subtree: true });
+
+  // ---- keyboard ------------------------------------------------------------------------------------------------------
+  document.addEventListener("keydown", (event) => {
+    const help = document.querySelector("#shortcuts");
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      if (!running()) setTimeout(() => press("#run"), 60); // let Gradio see the last keystroke first
+    } else if (event.key === "Escape" && running() && !help?.open) press("#stop");
+    else if (event.key === "?" && !event.target.closest("input, textarea, [contenteditable]")) help?.showModal();
+  });
+  document.addEventListener("click", (event) => {
+    const help = document.querySelector("#shortcuts");
+    if (event.target.closest("#shortcuts-open")) help?.showModal();
+    else if (event.target === help || event.target.closest("#shortcuts-close")) help?.close();
+  });
+
+  // ---- folds ---------------------------------------------------------------------------------------------------------
+  document.addEventListener("click", (event) => {
+    const fold = event.target.closest(".mg-fold");
+    if (fold) fold.setAttribute("aria-expanded", fold.getAttribute("aria-expanded") !== "true"); // page.css does the rest
+  });
+
+  // ---- words ---------------------------------------------------------------------------------------------------------
+  const LEADS_ON = /(^|[\s,])(a|an|the|and|or|of|to|in|on|at|above|below|with|by|two|three|four)$/i;
+  const box = () => document.querySelector("#prompt textarea");
+  const set = (text, caret = text.length) => {
+    const prompt = box();
+    prompt.value = text;
+    prompt.dispatchEvent(new Event("input", { bubbles: true }));
+    if (matchMedia("(pointer: fine)").matches) {
+      prompt.focus();
+      prompt.setSelectionRange(caret, caret);
+    }
+  };
+
+  function insert(chip) {
+    const { kind, phrase, word } = chip.dataset;
+    const prompt = box(), all = prompt.value;
+    const caret = kind === "noun" || kind === "colour" ? (prompt.selectionStart ?? all.length) : all.length;
+    const before = all.slice(0, caret).trimEnd(), after = all.slice(caret).trimStart();
+    const leadsOn = LEADS_ON.test(before);
+    let text = leadsOn ? word : phrase;
+    if (kind === "style") text = before ? `, ${word}` : `${word} of`;
+    else if (kind === "noun" && before && !leadsOn && !/[.,]$/.test(before)) text = `and ${phrase}`;
+    const joined = before && kind !== "style" ? `${before} ${text}` : before + text;
+    set(after ? `${joined} ${after}` : joined, joined.length);
+  }
+
+  function swap(chip) {
+    const { unknown, known } = chip.dataset;
+    const escaped = unknown.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+    const boundary = new RegExp(`(?<![\\p{L}\\p{N}])${escaped}(?![\\p{L}\\p{N}])`, "iu");
+    set(box().value.replace(boundary, () => known));
+  }
+
+  document.addEventListener("click", (event) => {
+    const chip = event.target.closest(".mg-word-chip");
+    if (chip) (chip.dataset.unknown ? swap : insert)(chip);
+  });
+
+  // The prompt once its writer has paused: half-typed words are not looked up.
+  window.markovgenSettled = async (text) => {
+    for (let last = null; box() && box().value !== last; text = last) {
+      last = box().value;
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    }
+    return text;
+  };
+
+  document.addEventListener("input", (event) => {
+    if (!event.target.matches(".mg-search")) return;
+    const query = event.target.value.trim().toLowerCase();
+    const list = event.target.parentElement.querySelector(".mg-list");
+    let found = 0;
+    for (const group of list.querySelectorAll("section")) {
+      let left = 0;
+      for (const chip of group.querySelectorAll(".mg-word-chip")) {
+        chip.hidden = !!query && !chip.dataset.search.includes(query);
+        left += !chip.hidden;
+      }
+      group.hidden = !left;
+      found += left;
+    }
+    list.querySelector(".mg-none").hidden = found > 0;
+  });
+})();

@@ -1,0 +1,390 @@
+// The stage. Python sends the whole state of a run in `props.value`; this draws it and keeps the session's pictures.
+// value = {run, state, label, fraction, prompt, grid: [h, w], names: [..], frames: [{label, decided, sure, pictures: [url],
+//   tokens: [base64, one byte a token: confidence 0..127, plus 128 while undecided]}], pictures: [{src, alt, facts, file, seed, link, settings}]}
+const SIDE = 512;
+const $ = (selector) => element.querySelector(selector);
+const stage = $(".mg-stage"), frame = $(".mg-frame"), native = $(".mg-native"), crisp = $(".mg-crisp"), heat = $(".mg-heat");
+const film = $(".mg-film"), shelves = $(".mg-shelves"), actions = $(".mg-actions");
+
+const store = (window.markovgenStage = window.markovgenStage || { shelf: [], heat: false, pixels: false, stopped: null });
+store.current = store.current || null; // the picture on the stage: {id, run, index, src, alt, frames, ...}
+store.step = null; // the step of it on the stage, null for the last one
+let painting = 0;
+
+// ---- drawing -------------------------------------------------------------------------------------------------------
+
+function lanczosTaps(from, to) {
+  const sinc = (x) => (x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x));
+  return Array.from({ length: to }, (_, at) => {
+    const centre = ((at + 0.5) * from) / to - 0.5;
+    const taps = [];
+    let total = 0;
+    for (let i = Math.floor(centre) - 2; i <= Math.floor(centre) + 3; i++) {
+      const x = centre - i;
+      const weight = Math.abs(x) < 3 ? sinc(x) * sinc(x / 3) : 0;
+      taps.push([Math.min(from - 1, Math.max(0, i)), weight]);
+      total += weight;
+    }
+    return taps.map(([i, weight]) => [i, weight / total]);
+  });
+}
+
+const taps = {};
+function lanczos(image, target) {
+  const w = image.naturalWidth, h = image.naturalHeight;
+  const scratch = new OffscreenCanvas(w, h);
+  const context = scratch.getContext("2d", { willReadFrequently: true });
+  context.drawImage(image, 0, 0);
+  const source = context.getImageData(0, 0, w, h).data;
+  const across = (taps[w] = taps[w] || lanczosTaps(w, SIDE)), down = (taps[h] = taps[h] || lanczosTaps(h, SIDE));
+  const rows = new Float32Array(h * SIDE * 3);
+  for (let y = 0; y < h; y++)
+    for (let x = 0; x < SIDE; x++)
+      for (const [i, weight] of across[x])
+        for (let c = 0; c < 3; c++) rows[(y * SIDE + x) * 3 + c] += weight * source[(y * w + i) * 4 + c];
+  const result = new ImageData(SIDE, SIDE);
+  for (let y = 0; y < SIDE; y++)
+    for (let x = 0; x < SIDE; x++) {
+      for (let c = 0; c < 3; c++) {
+        let sum = 0;
+        for (const [i, weight] of down[y]) sum += weight * rows[(i * SIDE + x) * 3 + c];
+        result.data[(y * SIDE + x) * 4 + c] = sum;
+      }
+      result.data[(y * SIDE + x) * 4 + 3] = 255;
+    }
+  target.getContext("2d").putImageData(result, 0, 0);
+}
+
+async function paint(src) {
+  const ticket = ++painting;
+  const image = new Image();
+  image.src = src;
+  await image.decode();
+  if (ticket !== painting) return;
+  native.src = src;
+  native.hidden = false;
+  lanczos(image, crisp);
+}
+
+function paintHeat(tokens, grid) {
+  const context = heat.getContext("2d");
+  context.clearRect(0, 0, SIDE, SIDE);
+  if (!tokens) return;
+  const bytes = Uint8Array.from(atob(tokens), (c) => c.charCodeAt(0));
+  const height = SIDE / grid[0], width = SIDE / grid[1];
+  bytes.forEach((byte, at) => {
+    const x = (at % grid[1]) * width, y = Math.floor(at / grid[1]) * height;
+    context.fillStyle = `rgb(217 72 15 / ${0.82 * (1 - (byte & 127) / 127)})`;
+    context.fillRect(x, y, width, height);
+    if (byte & 128) {
+      context.strokeStyle = "rgb(255 255 255 / 0.85)";
+      context.setLineDash([4, 3]);
+      context.strokeRect(x + 1.5, y + 1.5, width - 3, height - 3);
+    }
+  });
+}
+
+// ---- what is shown -------------------------------------------------------------------------------------------------
+
+function show(picture, step = null) {
+  store.current = picture;
+  store.step = step;
+  render();
+}
+
+function text(selector, content) {
+  const node = $(selector);
+  node.textContent = content || "";
+  node.hidden = !content;
+}
+
+function render() {
+  const picture = store.current;
+  const state = store.waiting ? "waiting" : store.running ? "running" : "idle";
+  stage.dataset.state = state;
+  frame.dataset.view = store.pixels ? "pixels" : "smooth";
+  document.documentElement.toggleAttribute("data-running", state !== "idle");
+  $("[data-act=heat]").setAttribute("aria-pressed", store.heat);
+  $("[data-act=pixels]").setAttribute("aria-pressed", store.pixels);
+  $(".mg-empty").hidden = !!picture;
+  renderShelves();
+  text(".mg-label", state === "waiting" ? store.place : picture ? picture.label : "");
+  if (!picture) return;
+
+  const frames = picture.frames || [];
+  const at = store.step === null ? frames.length - 1 : store.step;
+  const step = frames[at];
+  const src = picture.final && store.step === null ? picture.src : step ? step.src : picture.src;
+  paint(src).catch(() => {});
+  native.alt = picture.alt;
+  const shown = store.step === null ? picture.label : `step ${step.label} of ${picture.steps}`;
+  text(".mg-label", state === "waiting" ? store.place : shown);
+  text(".mg-badge", picture.badge);
+  text(".mg-prompt", picture.alt);
+  $(".mg-facts").hidden = !picture.facts;
+  $(".mg-facts span").textContent = picture.facts || "";
+
+  const overlay = store.heat && step;
+  heat.hidden = !overlay;
+  $(".mg-legend").hidden = !store.heat;
+  if (overlay) paintHeat(step.tokens, picture.grid);
+  if (store.heat)
+    $(".mg-legend").innerHTML = step
+      ? `<span><i class="mg-unsure"></i>unsure</span><span><i class="mg-open"></i>undecided</span><span>${step.decided} of ${picture.grid[0] * picture.grid[1]} tokens decided, mean confidence ${step.sure}</span>`
+      : "<span>Run this picture to see how sure the model is of each part.</span>";
+
+  actions.hidden = !(picture.final || picture.src);
+  for (const act of ["copy", "link", "restore", "reuse"]) $(`[data-act=${act}]`).hidden = !picture.settings;
+  renderFilm(picture, frames, at);
+}
+
+function renderFilm(picture, frames, at) {
+  film.hidden = frames.length === 0;
+  if (film.dataset.picture !== picture.id || film.childElementCount > frames.length) {
+    film.replaceChildren();
+    film.dataset.picture = picture.id;
+  }
+  const following = film.scrollLeft + film.clientWidth >= film.scrollWidth - 80;
+  frames.forEach((step, index) => {
+    let button = film.children[index];
+    if (!button) {
+      button = document.createElement("button");
+      button.type = "button";
+      button.innerHTML = '<img alt="" width="54" height="54"><span></span>';
+      film.append(button);
+    }
+    if (button.dataset.step !== step.label) {
+      button.dataset.step = step.label;
+      button.querySelector("img").src = step.src;
+      button.querySelector("span").textContent = step.label;
+      button.setAttribute("aria-label", `Step ${step.label}`);
+    }
+    button.setAttribute("aria-pressed", index === at);
+  });
+  if (store.running && following) film.scrollLeft = film.scrollWidth;
+}
+
+function shelfOf(kind, title, pictures) {
+  let shelf = shelves.querySelector(`.mg-${kind}`);
+  if (!pictures.length) return shelf && shelf.remove();
+  if (!shelf) {
+    shelf = document.createElement("section");
+    shelf.className = `mg-shelf mg-${kind}`;
+    shelf.innerHTML = `<h2>${title}</h2><ul></ul>`;
+    if (kind === "mine") shelves.prepend(shelf);
+    else shelves.append(shelf);
+  }
+  const list = shelf.querySelector("ul");
+  const wanted = pictures.map((picture) => picture.id).join();
+  if (list.dataset.ids !== wanted) {
+    list.dataset.ids = wanted;
+    list.replaceChildren(
+      ...pictures.map((picture) => {
+        const item = document.createElement("li");
+        item.innerHTML = '<button type="button"><img width="128" height="128"></button>';
+        const button = item.firstChild;
+        button.dataset.id = picture.id;
+        if (kind === "examples") {
+          button.append(Object.assign(document.createElement("span"), { textContent: picture.alt }));
+          button.querySelector("img").alt = "";
+        } else button.querySelector("img").alt = picture.alt;
+        return item;
+      }),
+    );
+  }
+  for (const [index, picture] of pictures.entries()) {
+    const button = list.children[index].firstChild, image = button.querySelector("img");
+    const last = picture.frames && picture.frames[picture.frames.length - 1];
+    const src = picture.final ? picture.src : last ? last.src : picture.src;
+    if (src && image.src !== src) image.src = src;
+    button.setAttribute("aria-pressed", !!store.current && store.current.id === picture.id);
+  }
+}
+
+function renderShelves() {
+  shelfOf("mine", "Your pictures", store.shelf);
+  shelfOf("examples", "Examples", examples);
+}
+
+const examples = (props.examples || []).map((example, index) => ({
+  ...example, id: `example-${index}`, final: true, frames: [], grid: [1, 1], badge: "Example", label: "Made earlier", steps: 0,
+}));
+
+// ---- a run ---------------------------------------------------------------------------------------------------------
+
+const announce = (message) => ($(".mg-live").textContent = message);
+
+function receive() {
+  const value = props.value;
+  if (!value || !value.run || value.run === store.stopped) return;
+  const count = value.final ? value.pictures.length : value.count;
+  store.waiting = false;
+  store.running = !value.final;
+  const mine = Array.from({ length: count }, (_, index) => {
+    const id = `${value.run}-${index}`;
+    const known = store.shelf.find((picture) => picture.id === id);
+    const picture = known || { id, run: value.run, index };
+    Object.assign(picture, {
+      alt: value.prompt, grid: value.grid, steps: value.steps, label: value.label, final: value.final,
+      facts: "", ...(value.final ? value.pictures[index] : {}),
+      frames: value.frames.map((step) => ({ label: step.label, decided: step.decided[index], sure: step.sure[index], src: step.pictures[index], tokens: step.tokens[index] })),
+    });
+    return picture;
+  });
+  store.shelf = [...mine, ...store.shelf.filter((picture) => picture.run !== value.run)].slice(0, 24);
+  $(".mg-progress").setAttribute("aria-valuenow", Math.round(100 * value.fraction));
+  $(".mg-progress i").style.width = `${100 * value.fraction}%`;
+  const fresh = store.run !== value.run;
+  store.run = value.run;
+  if (fresh) show(mine[0]);
+  else render();
+  if (value.final) {
+    announce(count > 1 ? `${count} pictures are ready` : "The picture is ready");
+    history.replaceState(null, "", mine[0].link);
+  }
+}
+
+// Gradio writes the place in the queue into its status line, which the stage covers: say it in words.
+const WAITING = "Waiting for a free place";
+const block = element.closest("#stage");
+new MutationObserver(() => {
+  if (!store.waiting) return;
+  const tracker = block.querySelector("[data-testid=status-tracker]");
+  const found = /queue:\s*(\d+)\s*\/\s*(\d+)/.exec(tracker ? tracker.textContent : "");
+  const next = found && found[1] === "1";
+  const place = next ? "Waiting: you are next in line" : found ? `Waiting: number ${found[1]} of ${found[2]} in line` : WAITING;
+  if (place !== store.place) {
+    store.place = place;
+    render();
+  }
+}).observe(block, { childList: true, characterData: true, subtree: true });
+
+store.start = () => {
+  store.waiting = true;
+  store.running = false;
+  store.place = WAITING;
+  announce("Waiting to start");
+  render();
+  frame.scrollIntoView({ block: "nearest", behavior: "smooth" });
+};
+store.finish = () => {
+  store.waiting = store.running = false;
+  render();
+};
+store.stop = () => {
+  if (!store.waiting && !store.running) return;
+  store.stopped = store.waiting ? null : store.run;
+  const stopped = store.shelf.filter((picture) => picture.run === store.run && !picture.final);
+  for (const picture of stopped) {
+    const last = picture.frames[picture.frames.length - 1];
+    Object.assign(picture, { label: `Stopped at ${picture.label}`, src: last && last.src, file: "markovgen-stopped" });
+  }
+  announce("Stopped");
+  store.finish();
+};
+
+// ---- what people do ------------------------------------------------------------------------------------------------
+
+function save(blob, name) {
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+// A PNG's text chunks hold its settings: carry them, checksums and all, into the enlarged file.
+function withTextOf(original, enlarged) {
+  const texts = [];
+  const view = new DataView(original.buffer);
+  for (let at = 8; at < original.length; ) {
+    const end = at + 12 + view.getUint32(at);
+    const type = String.fromCharCode(...original.subarray(at + 4, at + 8));
+    if (type === "tEXt" || type === "iTXt" || type === "zTXt") texts.push(original.subarray(at, end));
+    at = end;
+  }
+  const header = 8 + 25; // signature and IHDR
+  return new Blob([enlarged.subarray(0, header), ...texts, enlarged.subarray(header)], { type: "image/png" });
+}
+
+const bytesOf = async (source) => new Uint8Array(await source.arrayBuffer());
+
+async function say(button, message) {
+  const label = button.textContent;
+  button.textContent = message;
+  announce(message);
+  setTimeout(() => (button.textContent = label), 1400);
+}
+
+async function copy(button, content) {
+  try {
+    await navigator.clipboard.writeText(content);
+    say(button, "Copied");
+  } catch {
+    window.prompt("Copy this:", content);
+  }
+}
+
+const acts = {
+  heat: () => { store.heat = !store.heat; render(); },
+  pixels: () => { store.pixels = !store.pixels; render(); },
+  download: async (picture) => save(await (await fetch(picture.src)).blob(), `${picture.file}.png`),
+  large: async (picture) => {
+    const image = new Image();
+    image.src = picture.src;
+    await image.decode();
+    const canvas = new OffscreenCanvas(SIDE, SIDE);
+    lanczos(image, canvas);
+    const original = await bytesOf(await fetch(picture.src));
+    save(withTextOf(original, await bytesOf(await canvas.convertToBlob())), `${picture.file}-${SIDE}px.png`);
+  },
+  copy: (picture, button) => copy(button, picture.settings),
+  link: (picture, button) => copy(button, new URL(picture.link, location.href).href),
+  restore: (picture) => trigger("restore", { settings: picture.settings }),
+  reuse: (picture) => trigger("reuse", { seed: picture.seed }),
+};
+
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  if (button.dataset.act) return acts[button.dataset.act](store.current, button);
+  if (film.contains(button)) {
+    const index = [...film.children].indexOf(button);
+    const last = index === store.current.frames.length - 1;
+    return show(store.current, last ? null : index);
+  }
+  const picture = [...store.shelf, ...examples].find((known) => known.id === button.dataset.id);
+  if (!picture) return;
+  show(picture);
+  if (picture.badge) trigger("restore", { settings: picture.settings });
+});
+
+film.addEventListener("keydown", (event) => {
+  const move = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  const next = move && [...film.children].indexOf(document.activeElement) + move;
+  if (!move || !film.children[next]) return;
+  event.preventDefault();
+  film.children[next].focus();
+  film.children[next].click();
+});
+
+// A dropped file goes to the file control, whose checks are the server's.
+const carriesFile = (event) => event.dataTransfer && [...event.dataTransfer.types].includes("Files");
+frame.addEventListener("dragover", (event) => {
+  if (!carriesFile(event)) return;
+  event.preventDefault();
+  frame.setAttribute("data-drop", "");
+});
+for (const leave of ["dragleave", "drop"]) frame.addEventListener(leave, () => frame.removeAttribute("data-drop"));
+frame.addEventListener("drop", (event) => {
+  if (!carriesFile(event) || !event.dataTransfer.files.length) return;
+  event.preventDefault();
+  const input = document.querySelector("#drop-settings input[type=file]");
+  if (!input) return;
+  input.files = event.dataTransfer.files;
+  input.dispatchEvent(new Event("change", { bubbles: true }));
+});
+
+watch("value", receive);
+if (!store.opened && location.search) trigger("opened", { query: Object.fromEntries(new URLSearchParams(location.search)) });
+store.opened = true;
+if (!store.current && examples.length) store.current = examples[0];
+render();

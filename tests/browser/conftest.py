@@ -1,0 +1,99 @@
+"""The real app on a free port, with tiny random models of the real classes, driven in Chromium."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from browsing import PATIENCE, OpenPage
+from builders import TINY_CODES, tiny_tokenizer, tiny_vocabulary
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from markovgen_app.models.transformer import MuseTransformer
+from markovgen_app.pipeline import MarkovGenPipeline
+from markovgen_app.runtime import Runtime
+from markovgen_app.settings import Settings
+from markovgen_app.ui.build import build, launch
+from markovgen_app.ui.examples import make_examples
+
+RESULTS = Path(__file__).parents[2] / "test-results"
+FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--disable-background-networking"]
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Tells the fixtures whether the test failed."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if report.failed:
+        item.stash.setdefault(FAILED, []).append(report.when)
+
+
+FAILED = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def runtime() -> Runtime:
+    """Random pictures of 128 x 128 px, 16 x 16 tokens, in a few milliseconds a step."""
+    transformer = MuseTransformer(codebook_size=TINY_CODES, grid=(16, 16), hidden_size=32, num_layers=1, num_heads=2)
+    pipeline = MarkovGenPipeline(transformer, tiny_tokenizer(), vocabulary=tiny_vocabulary())
+    return Runtime(pipeline, torch.device("cpu"), torch.float32, step_seconds=0.08, decode_seconds=0.05)
+
+
+@pytest.fixture(scope="session")
+def url(runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of the running app."""
+    examples = tmp_path_factory.mktemp("examples")
+    make_examples(runtime, examples)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = Settings(port=port)
+    page = build(runtime, settings, examples=examples)
+    launch(page, settings, prevent_thread_lock=True, quiet=True)
+    yield f"http://127.0.0.1:{port}/"
+    page.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium."""
+    program = shutil.which("chromium") or "/usr/bin/chromium"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser, url: str, request: pytest.FixtureRequest) -> Iterator[OpenPage]:
+    """Opens the app: `open_page(query="?p=…", width=1440, scheme="light")`. A failure leaves traces and screenshots."""
+    contexts: list[BrowserContext] = []
+    problems: list[str] = []
+
+    def opened(query: str = "", *, width: int = 1440, scheme: str = "light", **options: Any) -> Page:
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **options)  # type: ignore[arg-type]
+        context.set_default_timeout(PATIENCE)
+        context.tracing.start(screenshots=True, snapshots=True)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(url + query)
+        page.get_by_role("button", name="Run", exact=True).wait_for()
+        return page
+
+    yield opened
+    failed = bool(request.node.stash.get(FAILED, [])) or bool(problems)
+    for number, context in enumerate(contexts):
+        stem = f"{request.node.name}-{number}"
+        if failed:
+            RESULTS.mkdir(exist_ok=True)
+            context.pages[0].screenshot(path=RESULTS / f"{stem}.png")
+        context.tracing.stop(path=RESULTS / f"{stem}.zip" if failed else None)
+        context.close()
+    assert not problems, problems

@@ -1,0 +1,43 @@
+"""Every width, by day and by night: nothing serious from axe, nothing wider than the screen."""
+
+from __future__ import annotations
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from browsing import OpenPage
+from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+
+def assert_clean(page: Page) -> None:
+    response = Axe().run(page).response
+    assert len(response["passes"]) > 10, "axe looked at the page"
+    serious = [
+        f"{violation['id']}: {node['html'][:160]} {node['failureSummary'][:200]}"
+        for violation in response["violations"]
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]
+    assert not serious, "\n".join(serious)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 768, 1440])
+def test_every_tab(open_page: OpenPage, width: int, scheme: str) -> None:
+    page = open_page("?p=a+wombat", width=width, scheme=scheme, reduced_motion="reduce")
+    page.get_by_role("button", name="Advanced").click()
+    page.get_by_role("button", name="Confidence").click()
+    page.locator(".mg-hint").wait_for()
+    assert_clean(page)
+    page.get_by_role("tab", name="About").click()
+    page.get_by_role("heading", name="What this model knows").wait_for()
+    assert_clean(page)
+
+
+def test_the_smallest_phone(open_page: OpenPage) -> None:
+    page = open_page(width=360)
+    assert_clean(page)
+    bar = page.locator("#runbar").bounding_box()
+    assert bar and bar["y"] + bar["height"] == pytest.approx(900, abs=1), "the run bar sticks to the lower edge"

@@ -1,0 +1,254 @@
+"""The Generate tab, as a person uses it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from pathlib import Path
+
+import pytest
+from browsing import PATIENCE, OpenPage
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
+
+from markovgen_app.pictures import read_settings
+from markovgen_app.runtime import Runtime
+
+pytestmark = pytest.mark.browser
+expect.set_options(timeout=PATIENCE)
+
+PROMPT = "a panda on a brick wall"
+
+
+def prompt_box(page: Page) -> Locator:
+    return page.get_by_label("Describe a picture")
+
+
+def picture(page: Page) -> Locator:
+    return page.locator(".mg-native")
+
+
+def label(page: Page) -> Locator:
+    return page.locator(".mg-label")
+
+
+def control(page: Page, name: str) -> Locator:
+    """A control in the advanced options; its explanation is part of its label."""
+    return page.locator("#advanced").get_by_label(re.compile(rf"^\s*{name}\b"))
+
+
+def advanced(page: Page) -> None:
+    page.get_by_role("button", name="Advanced").click()
+    expect(control(page, "Seed")).to_be_visible()
+
+
+def run(page: Page, prompt: str = PROMPT) -> None:
+    prompt_box(page).fill(prompt)
+    page.locator("#run").click()
+
+
+def finish(page: Page) -> bytes:
+    """Waits for the picture and returns its PNG file."""
+    expect(label(page)).to_have_text("Ready")
+    source = picture(page).get_attribute("src") or ""
+    return base64.b64decode(source.removeprefix("data:image/png;base64,"))
+
+
+def seed_of(page: Page) -> str:
+    found = re.search(r"seed (\d+)", page.locator(".mg-facts").inner_text())
+    assert found
+    return found[1]
+
+
+def test_the_page_opens_with_pictures(open_page: OpenPage) -> None:
+    page = open_page()
+    examples = page.locator(".mg-examples button")
+    expect(examples).to_have_count(3)
+    expect(picture(page)).to_be_visible()
+    examples.nth(1).click()
+    expect(prompt_box(page)).to_have_value(examples.nth(1).inner_text())
+    expect(picture(page)).to_have_attribute("alt", examples.nth(1).inner_text())
+
+
+def test_a_run_shows_every_step_and_echoes_its_seed(open_page: OpenPage) -> None:
+    page = open_page()
+    prompt_box(page).fill(PROMPT)
+    prompt_box(page).press("Control+Enter")
+    expect(page.get_by_role("button", name="Stop", exact=True)).to_be_visible()
+    expect(label(page)).to_have_text(re.compile(r"base \d+/24"))
+    png = finish(page)
+    expect(page.get_by_role("button", name="Run", exact=True)).to_be_visible()
+    expect(page.locator(".mg-film button")).to_have_count(24)
+    expect(picture(page)).to_have_attribute("alt", PROMPT)
+
+    image = Image.open(io.BytesIO(png))
+    assert image.format == "PNG" and image.size == (128, 128)
+    settings = read_settings(io.BytesIO(png))
+    assert settings.prompt == PROMPT and str(settings.seed) == seed_of(page)
+    assert f"seed={settings.seed}" in page.url
+
+    page.locator(".mg-film button").nth(2).click()
+    expect(label(page)).to_have_text("step 3 of 24")
+    page.keyboard.press("ArrowRight")
+    expect(label(page)).to_have_text("step 4 of 24")
+
+    advanced(page)
+    page.get_by_role("button", name="Reuse seed").click()
+    expect(control(page, "Seed")).to_have_value(str(settings.seed))
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.locator(".mg-mine button")).to_have_count(2)
+    again = finish(page)
+    assert Image.open(io.BytesIO(again)).tobytes() == image.tobytes(), "the same seed gives the same picture"
+
+
+def test_four_pictures_and_the_confidence_overlay(open_page: OpenPage) -> None:
+    page = open_page()
+    page.get_by_role("radio", name="4", exact=True).check()
+    advanced(page)
+    control(page, "Steps").fill("6")
+    run(page)
+    first = finish(page)
+    expect(page.locator(".mg-mine button")).to_have_count(4)
+    page.locator(".mg-mine button").nth(3).click()
+    expect(page.locator(".mg-mine button").nth(3)).to_have_attribute("aria-pressed", "true")
+    assert finish(page) != first
+
+    overlay = page.locator(".mg-heat")
+    expect(overlay).to_be_hidden()
+    page.get_by_role("button", name="Confidence").click()
+    expect(overlay).to_be_visible()
+    expect(page.locator(".mg-legend")).to_contain_text("256 of 256 tokens decided")
+    page.locator(".mg-film button").first.click()
+    expect(page.locator(".mg-legend")).not_to_contain_text("256 of 256 tokens decided")
+
+
+def test_stop_leaves_the_last_picture_and_frees_the_place(open_page: OpenPage) -> None:
+    page = open_page()
+    advanced(page)
+    control(page, "Steps").fill("100")
+    run(page)
+    expect(label(page)).to_have_text(re.compile(r"base \d+/100"))
+    page.keyboard.press("Escape")
+    expect(label(page)).to_have_text(re.compile(r"Stopped at base \d+/100"))
+    expect(picture(page)).to_be_visible()
+    stopped = label(page).inner_text()
+
+    control(page, "Steps").fill("3")
+    run(page)
+    finish(page)
+    page.locator(".mg-mine button").nth(1).click()
+    expect(label(page)).to_have_text(stopped)
+
+
+def test_a_second_visitor_waits_in_line(open_page: OpenPage, runtime: Runtime) -> None:
+    first, second = open_page(), open_page()
+    with runtime.lock:  # nobody gets a step done
+        run(first)
+        expect(label(first)).to_have_text("Waiting for a free place")
+        run(second, "a fox in the forest")
+        expect(label(second)).to_have_text("Waiting: you are next in line")
+        first.get_by_role("button", name="Stop", exact=True).click()
+        expect(first.get_by_role("button", name="Run", exact=True)).to_be_visible()
+    finish(second)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "field", "value", "says"),
+    [
+        ("", None, "", "The prompt is empty"),
+        ("panda " * 833, None, "", "shorten it to 1,000"),
+        (PROMPT, "Steps", "0", "Steps must be a whole number between 1 and 256, not 0."),
+        (PROMPT, "Seed", "4294967296", "Seed must be a whole number between 0 and 4294967295, not"),
+        (PROMPT, "Seed", "seven", "Seed must be a whole number between 0 and 4294967295, not 'seven'."),
+    ],
+)
+def test_mistakes_are_answered_beside_the_prompt(
+    open_page: OpenPage, prompt: str, field: str | None, value: str, says: str
+) -> None:
+    page = open_page()
+    shown = picture(page).get_attribute("src")
+    if field:
+        advanced(page)
+        control(page, field).fill(value)
+    run(page, prompt)
+    expect(page.get_by_role("alert")).to_contain_text(says)
+    expect(page.get_by_role("button", name="Run", exact=True)).to_be_visible()
+    expect(prompt_box(page)).to_have_value(prompt)
+    assert picture(page).get_attribute("src") == shown
+    if field:
+        expect(control(page, field)).to_have_value(value)
+
+
+def test_unknown_words_can_be_swapped(open_page: OpenPage) -> None:
+    page = open_page()
+    prompt_box(page).press_sequentially("a wombat on a brick wall")
+    hint = page.locator(".mg-hint")
+    expect(hint).to_contain_text("wombat is new to this model")
+    chip = hint.get_by_role("button").first
+    known = chip.inner_text()
+    chip.click()
+    expect(prompt_box(page)).to_have_value(f"a {known} on a brick wall")
+    expect(hint).to_have_count(0)
+
+
+def test_known_words_go_into_the_prompt(open_page: OpenPage) -> None:
+    page = open_page()
+    page.get_by_label("Search the words this model knows").fill("owl")
+    expect(page.get_by_role("button", name="panda", exact=True)).to_be_hidden()
+    page.get_by_role("button", name="owl", exact=True).click()
+    page.get_by_label("Search the words this model knows").fill("")
+    page.get_by_role("button", name="panda", exact=True).click()
+    page.get_by_role("button", name="brick wall", exact=True).click()
+    page.get_by_role("button", name="watercolor", exact=True).click()
+    expect(prompt_box(page)).to_have_value("an owl and a panda on a brick wall, watercolor")
+
+
+def test_a_link_fills_the_controls(open_page: OpenPage) -> None:
+    page = open_page("?p=two+owls+in+the+snow&seed=12&m=early-exit&steps=10")
+    expect(prompt_box(page)).to_have_value("two owls in the snow")
+    expect(page.get_by_role("radio", name=re.compile("Early exit"))).to_be_checked()
+    advanced(page)
+    expect(control(page, "Seed")).to_have_value("12")
+    expect(control(page, "Steps")).to_have_value("10")
+    expect(control(page, "Exit step")).to_be_visible()
+
+
+def test_a_broken_link_says_so(open_page: OpenPage) -> None:
+    page = open_page("?p=an+owl&seed=-3")
+    expect(page.get_by_role("alert")).to_contain_text("Seed must be a whole number")
+
+
+def test_downloads_carry_settings_that_restore(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    advanced(page)
+    control(page, "Seed").fill("77")
+    control(page, "Steps").fill("4")
+    run(page)
+    finish(page)
+    for button, side in (("Download", 128), ("Download 4×", 512)):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=button, exact=True).click()
+        path = tmp_path / f"{side}.png"
+        download.value.save_as(path)
+        assert Image.open(path).size == (side, side)
+        settings = read_settings(path)
+        assert (settings.prompt, settings.seed, settings.steps) == (PROMPT, 77, 4)
+
+    other = open_page()
+    other.locator("input[type=file]").set_input_files(tmp_path / "512.png")
+    expect(prompt_box(other)).to_have_value(PROMPT)
+    Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
+    other.locator("input[type=file]").set_input_files(tmp_path / "plain.png")
+    expect(other.get_by_role("alert")).to_contain_text("no MarkovGen settings")
+    expect(prompt_box(other)).to_have_value(PROMPT)
+
+
+def test_day_and_night(open_page: OpenPage) -> None:
+    page = open_page(scheme="dark")
+    expect(page.locator("body.dark")).to_have_count(1)
+    page.get_by_role("button", name="Day or night").click()
+    expect(page.locator("body.dark")).to_have_count(0)
+    page.reload()
+    page.get_by_role("button", name="Run", exact=True).wait_for()
+    expect(page.locator("body.dark")).to_have_count(0)

@@ -1,0 +1,85 @@
+"""What the page is told about a run, and its examples."""
+
+import base64
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from builders import tiny_pipeline
+from PIL import Image
+
+from markovgen_app.pictures import read_settings
+from markovgen_app.pipeline import Result, StepEvent
+from markovgen_app.requests import GenerateRequest
+from markovgen_app.runtime import Runtime
+from markovgen_app.ui.about import about_html
+from markovgen_app.ui.examples import load_examples, make_examples
+from markovgen_app.ui.stage import StageRun, pack_tokens
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Runtime:
+    return Runtime(tiny_pipeline(), torch.device("cpu"), torch.float32, step_seconds=0.1, decode_seconds=0.1)
+
+
+def png_of(source: str) -> io.BytesIO:
+    return io.BytesIO(base64.b64decode(source.removeprefix("data:image/png;base64,")))
+
+
+def test_tokens_are_packed_in_a_byte_each() -> None:
+    packed = pack_tokens(torch.tensor([0.0, 0.5, 1.0]), torch.tensor([False, True, True]))
+    assert list(base64.b64decode(packed)) == [0, 128 + 64, 128 + 127]
+
+
+def test_a_run_tells_every_step_losslessly(runtime: Runtime) -> None:
+    request = GenerateRequest(prompt="an owl", steps=5, count=2, seed=3)
+    run = StageRun(request, runtime.pipeline.grid)
+    values = []
+    for event in runtime.run(request):
+        values.append(run.result(event) if isinstance(event, Result) else run.step(event))
+        if isinstance(event, StepEvent):
+            for source, image in zip(values[-1]["frames"][-1]["pictures"], event.images, strict=True):
+                assert np.array_equal(np.array(Image.open(png_of(source))), np.array(image))
+        else:
+            for told, picture in zip(values[-1]["pictures"], event.images, strict=True):
+                assert read_settings(png_of(told["src"])).seed == picture.seed == told["seed"]
+                assert json.loads(told["settings"]) == picture.settings
+    assert [value["label"] for value in values] == [f"base {step}/5" for step in range(1, 6)] + ["Ready"]
+    assert [len(value["frames"]) for value in values] == [1, 2, 3, 4, 5, 5]
+    assert [value["final"] for value in values] == [False] * 5 + [True]
+    json.dumps(values)
+
+
+def test_long_runs_keep_some_steps_and_the_newest(runtime: Runtime) -> None:
+    event = next(runtime.run(GenerateRequest(prompt="an owl", steps=1)))
+    assert isinstance(event, StepEvent)
+    run = StageRun(GenerateRequest(prompt="an owl", steps=256), runtime.pipeline.grid)
+    for index in range(1, 256):
+        run.step(replace(event, step=replace(event.step, index=index)))
+    kept = [int(frame["label"]) for frame in run.value["frames"]]
+    assert kept == [*range(8, 256, 8), 255]
+
+
+def test_settings_stay_out_of_the_file_on_request(runtime: Runtime) -> None:
+    request = GenerateRequest(prompt="an owl", steps=1, seed=3)
+    *_, result = runtime.run(request)
+    assert isinstance(result, Result)
+    value = StageRun(request, runtime.pipeline.grid, metadata=False).result(result)
+    assert not Image.open(png_of(value["pictures"][0]["src"])).info
+
+
+def test_examples_are_made_and_found(runtime: Runtime, tmp_path: Path) -> None:
+    assert load_examples(tmp_path) == []
+    assert "<figure>" not in about_html(runtime, tmp_path)
+    make_examples(runtime, tmp_path)
+    examples = load_examples(tmp_path)
+    assert len(examples) == 3
+    assert all(json.loads(example["settings"])["prompt"] == example["alt"] for example in examples)
+    assert "<figure>" in about_html(runtime, tmp_path)
+    alpha = np.array(Image.open(tmp_path / "steps.png"))[..., 3]
+    assert alpha[:, -32:].all(), "the last panel shows the whole picture"
+    assert not alpha[:, :32].all(), "the first one has gaps"
