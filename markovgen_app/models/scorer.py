@@ -72,16 +72,36 @@ class ScorerOutput:
     features: Tensor
 
 
+class _Spatial(nn.Module):
+    """3×3 convolution whose kernel is kept as a matrix (out, in · 9), the shape that Muon can orthogonalise."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(channels_out, channels_in * 9) * (channels_in * 9) ** -0.5)
+        self.bias = nn.Parameter(torch.zeros(channels_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = self.weight.unflatten(1, (-1, 3, 3))  # (out, in · 9) -> (out, in, 3, 3)
+        return F.conv2d(x, kernel.contiguous(memory_format=torch.channels_last), self.bias, padding=1)
+
+
+class _Mix(nn.Linear):
+    """1×1 convolution, as a matrix."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # (B, C, h, w) -> (B, h, w, C) and back
+
+
 class _Residual(nn.Module):
     """x + 1×1(gelu(3×3(norm(x)))), normalised over channels at each place, the last convolution starting at zero."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = nn.RMSNorm(channels)
-        self.spatial = nn.Conv2d(channels, channels, 3, padding=1)
-        self.mix = nn.Conv2d(channels, channels, 1)
+        self.spatial = _Spatial(channels, channels)
+        self.mix = _Mix(channels, channels)
         nn.init.zeros_(self.mix.weight)
-        nn.init.zeros_(self.mix.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.mix.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         normed = self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # (B, C, h, w) -> (B, h, w, C) and back
@@ -118,13 +138,13 @@ class Scorer(ModelMixin, ConfigMixin):
         quarter, eighth, sixteenth = channels
         self.body = nn.Sequential(
             nn.PixelUnshuffle(4),
-            nn.Conv2d(3 * 16, quarter, 3, padding=1),
+            _Spatial(3 * 16, quarter),
             *(_Residual(quarter) for _ in range(blocks[0])),
             nn.PixelUnshuffle(2),
-            nn.Conv2d(quarter * 4, eighth, 1),
+            _Mix(quarter * 4, eighth),
             *(_Residual(eighth) for _ in range(blocks[1])),
             nn.PixelUnshuffle(2),
-            nn.Conv2d(eighth * 4, sixteenth, 1),
+            _Mix(eighth * 4, sixteenth),
             *(_Residual(sixteenth) for _ in range(blocks[2])),
         )
         self.cell_norm = nn.RMSNorm(sixteenth)
@@ -135,6 +155,8 @@ class Scorer(ModelMixin, ConfigMixin):
         self.presence_head = nn.Linear(width, len(nouns))
         self.background_head = nn.Linear(width, len(backgrounds))
         self.style_head = nn.Linear(width, len(styles) + 1)
+        for name in ("noun", "colour", "box", "presence", "background", "style"):
+            nn.init.zeros_(getattr(self, f"{name}_head").weight)
         nn.init.constant_(self.presence_head.bias, -4.0)  # most nouns are absent
         self.register_buffer("cells", cell_centres(size // 16), persistent=False)
 

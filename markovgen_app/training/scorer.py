@@ -27,6 +27,7 @@ from ..evaluation.metrics import Judgement, judge
 from ..models.scorer import FOOTPRINT, Scorer, ScorerOutput
 from .data import scene_batches
 from .loop import LoopConfig, Trainer, copy_half, read_config, without_denormals
+from .muon import Muon
 
 MOST_OBJECTS = 4
 _SHARD = 2048
@@ -223,16 +224,17 @@ def accuracies(judged: Sequence[Judgement]) -> dict[str, float]:
     return {name: float(np.mean([getattr(each, name) for each in judged])) for name in names}
 
 
-@without_denormals
 def build_optimizers(model: Scorer, config: ScorerConfig) -> list[torch.optim.Optimizer]:
     """Muon for the body's matrices, whose inputs range from 48 to 2,304; AdamW for norms, biases and heads."""
-    matrices, others = [], []
+    matrices: list[Tensor] = []
+    others: list[Tensor] = []
     for name, parameter in model.named_parameters():
         (matrices if name.startswith("body.") and parameter.ndim == 2 else others).append(parameter)
     adam = torch.optim.AdamW(others, config.learning_rate, weight_decay=config.weight_decay)
     return [Muon(matrices, config.matrix_rate), adam]
 
 
+@without_denormals
 def train(config_path: Path, resume: bool = False) -> None:
     """Train by the configuration file; export after every checkpoint where it names a folder."""
     config = read_config(config_path, ScorerConfig)

@@ -115,10 +115,10 @@ def test_judgements_of_renders_are_shares():
     assert set(shares) == {"objects", "background", "style", "prompt"} and all(0 <= v <= 1 for v in shares.values())
 
 
-def config(tmp_path, minutes):
+def config(tmp_path, steps):
     path = tmp_path / "scorer.yaml"
     path.write_text(
-        f"name: s\nminutes: {minutes}\nbatch_size: 16\nlog_every: 1\nwarmup_steps: 1\ncached_scenes: 64\n"
+        f"name: s\nminutes: 60\nsteps: {steps}\nbatch_size: 16\nlog_every: 1\nwarmup_steps: 1\ncached_scenes: 64\n"
         "learning_rate: 0.003\n"
         f"channels: [8, 16, 24]\nblocks: [0, 1, 1]\nruns: {tmp_path}/runs\nexport: {tmp_path}/weights\n"
     )
@@ -127,11 +127,11 @@ def config(tmp_path, minutes):
 
 def test_a_run_learns_resumes_and_exports(tmp_path, small_shards, monkeypatch):
     monkeypatch.setattr(training, "judgements", lambda *_: judgements(tiny_scorer(), SceneDataset(), range(2)))
-    train(config(tmp_path, 0.06))
+    train(config(tmp_path, 12))
     log = (tmp_path / "runs/s/log.jsonl").read_text().splitlines()
     losses = [float(line.split('"loss": ')[1].split(",")[0]) for line in log if '"loss"' in line]
     assert losses[-1] < losses[0]
-    train(config(tmp_path, 0.08), resume=True)
+    train(config(tmp_path, 14), resume=True)
     resumed = (tmp_path / "runs/s/log.jsonl").read_text().splitlines()[len(log)]
     assert int(resumed.split(":")[1].split(",")[0]) == len(losses) + 1
     exported = Scorer.from_pretrained(tmp_path / "weights", torch_dtype=torch.float32)
