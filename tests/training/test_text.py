@@ -1,12 +1,12 @@
 """The trimmed text encoder reads captions as the whole one does."""
 
 import torch
+from builders import text_encoder
 
 from markovgen_app.data.scenes import SceneDataset
 from markovgen_app.data.vocabulary import NOUNS, plural
 from markovgen_app.models.text import TextEncoder
 from markovgen_app.training.text import trim
-from tests.builders import text_encoder
 
 
 def test_captions_get_the_same_states(tmp_path):
