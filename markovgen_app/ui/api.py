@@ -18,9 +18,14 @@ from .limits import VisitorLimit, visitor
 
 
 def generate_endpoint(
-    runtime: Runtime, limit: VisitorLimit, cache: str
+    runtime: Runtime, limit: VisitorLimit, cache: str, *, metadata: bool
 ) -> Callable[..., tuple[FileData, dict[str, Any]]]:
-    """The function behind `/generate`; its files lie in Gradio's own `cache`, which is emptied after a while."""
+    """The function behind `/generate`.
+
+    Args:
+        cache: folder of the files, Gradio's own, which is emptied after a while.
+        metadata: whether the files carry their settings.
+    """
     defaults = {name: field.default for name, field in GenerateRequest.model_fields.items()}
 
     def generate(
@@ -48,7 +53,7 @@ def generate_endpoint(
         assert isinstance(result, Result)
         picture = result.images[0]
         name = f"{picture.name}.png"
-        path = save_bytes_to_cache(picture.png(), name, cache_dir=cache)
+        path = save_bytes_to_cache(picture.png(metadata=metadata), name, cache_dir=cache)
         file = FileData(path=path, orig_name=name, mime_type="image/png")
         return file.model_dump(), picture.settings  # type: ignore[return-value]
 

@@ -34,7 +34,7 @@ def build(runtime: Runtime, settings: Settings, *, examples: Path = FOLDER) -> g
             with gr.Tab("About", id="about"):
                 about_tab(runtime, examples)
         gr.api(
-            generate_endpoint(runtime, limit, page.GRADIO_CACHE),
+            generate_endpoint(runtime, limit, page.GRADIO_CACHE, metadata=settings.save_metadata),
             api_name="generate",
             concurrency_id=MODEL_QUEUE,
             concurrency_limit=1,

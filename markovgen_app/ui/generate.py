@@ -46,13 +46,14 @@ def generate_tab(runtime: Runtime, limit: VisitorLimit, examples: list[dict[str,
             )
             hints = gr.HTML(elem_id="hints", apply_default_css=False)
             notice = gr.HTML(elem_id="notice", apply_default_css=False)
+            forget_seed = gr.Button(size="sm", visible=False, elem_id="forget-seed")
             with gr.Row(elem_id="runbar"):
                 run = gr.Button("Run", variant="primary", size="lg", elem_id="run")
                 stop = gr.Button("Stop", variant="stop", size="lg", elem_id="stop")
         with gr.Column(elem_id="picture"):
             stage = gr.HTML(
                 html_template=static("stage.html"),
-                js_on_load=static("stage.js"),
+                js_on_load=static("pictures.js") + static("stage.js"),
                 apply_default_css=False,
                 elem_id="stage",
                 examples=examples,
@@ -72,7 +73,7 @@ def generate_tab(runtime: Runtime, limit: VisitorLimit, examples: list[dict[str,
             gr.HTML(_fold("words", "What this model knows", open=True), apply_default_css=False)
             gr.HTML(knows_html(runtime.pipeline.knows), apply_default_css=False, elem_id="words")
 
-    controls = {"prompt": prompt, "method": method, "count": count, **advanced}
+    controls: dict[str, Any] = {"prompt": prompt, "method": method, "count": count, **advanced}
     handlers = Handlers(runtime, limit, controls, metadata_box, stage, notice)
     filled = [*controls.values(), notice]
     quietly: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -92,9 +93,12 @@ def generate_tab(runtime: Runtime, limit: VisitorLimit, examples: list[dict[str,
     prompt.change(handlers.look_up_words, prompt, hints, trigger_mode="always_last", js=_SETTLED_JS, **quietly)
     not_for_all = [controls[name] for name in ("exit_step", "order", "schedule", "choice_temperature")]
     method.change(handlers.show_fields, method, not_for_all, **quietly)
+    seed = controls["seed"]
+    seed.change(handlers.seed_note, seed, forget_seed, trigger_mode="always_last", **quietly)
+    forget_seed.click(lambda: "", None, seed, **quietly)
     stage.opened(handlers.open_link, None, filled, **quietly)
     stage.restore(handlers.restore, None, filled, **quietly)
-    stage.reuse(handlers.reuse_seed, None, [controls["seed"]], **quietly)
+    stage.reuse(handlers.reuse_seed, None, [seed], **quietly)
     settings_file.upload(handlers.restore_file, settings_file, filled, **quietly)
     return handlers
 

@@ -86,6 +86,10 @@ class Handlers:
         """Puts the seed of the picture on the stage into the seed control."""
         return {self.controls["seed"]: event.seed}
 
+    def seed_note(self, seed: str) -> dict[str, Any]:
+        """A seed that is set makes every run the same: say so where the eye is, with the way back."""
+        return gr.update(value=f"Seed {seed[:12]} is kept: use a new one each time", visible=bool(seed.strip()))
+
     def show_fields(self, method: str) -> list[dict[str, Any]]:
         """Hides what a method does not read: exit step in full; order, schedule and order noise in Halton's own."""
         return [gr.update(visible=method != "full"), *(gr.update(visible=method != "halton") for _ in range(3))]

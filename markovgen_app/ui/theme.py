@@ -6,6 +6,7 @@ Every colour of the app is named once, here. `static/*.css` reads them through G
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import gradio as gr
 
@@ -147,8 +148,9 @@ def theme() -> gr.themes.Base:
 
 def head() -> str:
     """Styles and page-wide scripts for the document's head: Gradio would rewrite the selectors of its `css` option."""
+    icon = f'<link rel="icon" type="image/svg+xml" href="data:image/svg+xml,{quote(static("icon.svg"))}">'
     styles = "".join(f"<style>{static(name)}</style>" for name in _STYLES)
-    return styles + "".join(f"<script>{static(name)}</script>" for name in _SCRIPTS)
+    return icon + styles + "".join(f"<script>{static(name)}</script>" for name in _SCRIPTS)
 
 
 def static(name: str) -> str:

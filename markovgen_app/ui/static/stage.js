@@ -1,7 +1,6 @@
 // The stage. Python sends the whole state of a run in `props.value`; this draws it and keeps the session's pictures.
 // value = {run, state, label, fraction, prompt, grid: [h, w], names: [..], frames: [{label, decided, sure, pictures: [url],
 //   tokens: [base64, one byte a token: confidence 0..127, plus 128 while undecided]}], pictures: [{src, alt, facts, file, seed, link, settings}]}
-const SIDE = 512;
 const $ = (selector) => element.querySelector(selector);
 const stage = $(".mg-stage"), frame = $(".mg-frame"), native = $(".mg-native"), crisp = $(".mg-crisp"), heat = $(".mg-heat");
 const film = $(".mg-film"), shelves = $(".mg-shelves"), actions = $(".mg-actions");
@@ -11,49 +10,7 @@ store.current = store.current || null; // the picture on the stage: {id, run, in
 store.step = null; // the step of it on the stage, null for the last one
 let painting = 0;
 
-// ---- drawing -------------------------------------------------------------------------------------------------------
-
-function lanczosTaps(from, to) {
-  const sinc = (x) => (x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x));
-  return Array.from({ length: to }, (_, at) => {
-    const centre = ((at + 0.5) * from) / to - 0.5;
-    const taps = [];
-    let total = 0;
-    for (let i = Math.floor(centre) - 2; i <= Math.floor(centre) + 3; i++) {
-      const x = centre - i;
-      const weight = Math.abs(x) < 3 ? sinc(x) * sinc(x / 3) : 0;
-      taps.push([Math.min(from - 1, Math.max(0, i)), weight]);
-      total += weight;
-    }
-    return taps.map(([i, weight]) => [i, weight / total]);
-  });
-}
-
-const taps = {};
-function lanczos(image, target) {
-  const w = image.naturalWidth, h = image.naturalHeight;
-  const scratch = new OffscreenCanvas(w, h);
-  const context = scratch.getContext("2d", { willReadFrequently: true });
-  context.drawImage(image, 0, 0);
-  const source = context.getImageData(0, 0, w, h).data;
-  const across = (taps[w] = taps[w] || lanczosTaps(w, SIDE)), down = (taps[h] = taps[h] || lanczosTaps(h, SIDE));
-  const rows = new Float32Array(h * SIDE * 3);
-  for (let y = 0; y < h; y++)
-    for (let x = 0; x < SIDE; x++)
-      for (const [i, weight] of across[x])
-        for (let c = 0; c < 3; c++) rows[(y * SIDE + x) * 3 + c] += weight * source[(y * w + i) * 4 + c];
-  const result = new ImageData(SIDE, SIDE);
-  for (let y = 0; y < SIDE; y++)
-    for (let x = 0; x < SIDE; x++) {
-      for (let c = 0; c < 3; c++) {
-        let sum = 0;
-        for (const [i, weight] of down[y]) sum += weight * rows[(i * SIDE + x) * 3 + c];
-        result.data[(y * SIDE + x) * 4 + c] = sum;
-      }
-      result.data[(y * SIDE + x) * 4 + 3] = 255;
-    }
-  target.getContext("2d").putImageData(result, 0, 0);
-}
+// ---- the picture -------------------------------------------------------------------------------------------------------
 
 async function paint(src) {
   const ticket = ++painting;
@@ -64,24 +21,6 @@ async function paint(src) {
   native.src = src;
   native.hidden = false;
   lanczos(image, crisp);
-}
-
-function paintHeat(tokens, grid) {
-  const context = heat.getContext("2d");
-  context.clearRect(0, 0, SIDE, SIDE);
-  if (!tokens) return;
-  const bytes = Uint8Array.from(atob(tokens), (c) => c.charCodeAt(0));
-  const height = SIDE / grid[0], width = SIDE / grid[1];
-  bytes.forEach((byte, at) => {
-    const x = (at % grid[1]) * width, y = Math.floor(at / grid[1]) * height;
-    context.fillStyle = `rgb(217 72 15 / ${0.82 * (1 - (byte & 127) / 127)})`;
-    context.fillRect(x, y, width, height);
-    if (byte & 128) {
-      context.strokeStyle = "rgb(255 255 255 / 0.85)";
-      context.setLineDash([4, 3]);
-      context.strokeRect(x + 1.5, y + 1.5, width - 3, height - 3);
-    }
-  });
 }
 
 // ---- what is shown -------------------------------------------------------------------------------------------------
@@ -127,7 +66,7 @@ function render() {
   const overlay = store.heat && step;
   heat.hidden = !overlay;
   $(".mg-legend").hidden = !store.heat;
-  if (overlay) paintHeat(step.tokens, picture.grid);
+  if (overlay) paintHeat(heat, step.tokens, picture.grid);
   if (store.heat)
     $(".mg-legend").innerHTML = step
       ? `<span><i class="mg-unsure"></i>unsure</span><span><i class="mg-open"></i>undecided</span><span>${step.decided} of ${picture.grid[0] * picture.grid[1]} tokens decided, mean confidence ${step.sure}</span>`
@@ -213,10 +152,9 @@ const examples = (props.examples || []).map((example, index) => ({
 // ---- a run ---------------------------------------------------------------------------------------------------------
 
 const announce = (message) => ($(".mg-live").textContent = message);
-
 function receive() {
   const value = props.value;
-  if (!value || !value.run || value.run === store.stopped) return;
+  if (!value || !value.run || value.run === store.stopped || store.halted) return;
   const count = value.final ? value.pictures.length : value.count;
   store.waiting = false;
   store.running = !value.final;
@@ -260,6 +198,7 @@ new MutationObserver(() => {
 }).observe(block, { childList: true, characterData: true, subtree: true });
 
 store.start = () => {
+  store.halted = false;
   store.waiting = true;
   store.running = false;
   store.place = WAITING;
@@ -273,6 +212,7 @@ store.finish = () => {
 };
 store.stop = () => {
   if (!store.waiting && !store.running) return;
+  store.halted = true;
   store.stopped = store.waiting ? null : store.run;
   const stopped = store.shelf.filter((picture) => picture.run === store.run && !picture.final);
   for (const picture of stopped) {
@@ -284,28 +224,6 @@ store.stop = () => {
 };
 
 // ---- what people do ------------------------------------------------------------------------------------------------
-
-function save(blob, name) {
-  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-}
-
-// A PNG's text chunks hold its settings: carry them, checksums and all, into the enlarged file.
-function withTextOf(original, enlarged) {
-  const texts = [];
-  const view = new DataView(original.buffer);
-  for (let at = 8; at < original.length; ) {
-    const end = at + 12 + view.getUint32(at);
-    const type = String.fromCharCode(...original.subarray(at + 4, at + 8));
-    if (type === "tEXt" || type === "iTXt" || type === "zTXt") texts.push(original.subarray(at, end));
-    at = end;
-  }
-  const header = 8 + 25; // signature and IHDR
-  return new Blob([enlarged.subarray(0, header), ...texts, enlarged.subarray(header)], { type: "image/png" });
-}
-
-const bytesOf = async (source) => new Uint8Array(await source.arrayBuffer());
 
 async function say(button, message) {
   const label = button.textContent;
@@ -327,15 +245,7 @@ const acts = {
   heat: () => { store.heat = !store.heat; render(); },
   pixels: () => { store.pixels = !store.pixels; render(); },
   download: async (picture) => save(await (await fetch(picture.src)).blob(), `${picture.file}.png`),
-  large: async (picture) => {
-    const image = new Image();
-    image.src = picture.src;
-    await image.decode();
-    const canvas = new OffscreenCanvas(SIDE, SIDE);
-    lanczos(image, canvas);
-    const original = await bytesOf(await fetch(picture.src));
-    save(withTextOf(original, await bytesOf(await canvas.convertToBlob())), `${picture.file}-${SIDE}px.png`);
-  },
+  large: async (picture) => save(await enlarged(picture.src), `${picture.file}-${SIDE}px.png`),
   copy: (picture, button) => copy(button, picture.settings),
   link: (picture, button) => copy(button, new URL(picture.link, location.href).href),
   restore: (picture) => trigger("restore", { settings: picture.settings }),
