@@ -94,7 +94,9 @@ def test_a_tiny_run_trains_samples_exports_and_resumes(tiny_run):
     base.train(folder / "tiny.yaml")
     model = MuseTransformer.from_pretrained(folder / "runs/tiny/weights")
     assert model.grid == (16, 16)
-    assert {t.dtype for t in load_file(next((folder / "runs/tiny/weights").glob("*.safetensors"))).values()} == {torch.float16}
+    assert {t.dtype for t in load_file(next((folder / "runs/tiny/weights").glob("*.safetensors"))).values()} == {
+        torch.float16
+    }
     assert (folder / "runs/tiny/samples.png").stat().st_size > 1000
     log = (folder / "runs/tiny/log.jsonl").read_text()
     assert "full_mask_loss_without_text" in log
