@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from browsing import PATIENCE, OpenPage
+from browsing import FLAGS, PATIENCE, OpenPage, free_port
 from builders import TINY_CODES, tiny_tokenizer, tiny_vocabulary
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
@@ -22,7 +21,6 @@ from markovgen_app.ui.build import build, launch
 from markovgen_app.ui.examples import make_examples
 
 RESULTS = Path(__file__).parents[2] / "test-results"
-FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--disable-background-networking"]
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -50,13 +48,10 @@ def url(runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """Address of the running app."""
     examples = tmp_path_factory.mktemp("examples")
     make_examples(runtime, examples)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    settings = Settings(port=port)
+    settings = Settings(port=free_port())
     page = build(runtime, settings, examples=examples)
     launch(page, settings, prevent_thread_lock=True, quiet=True)
-    yield f"http://127.0.0.1:{port}/"
+    yield f"http://127.0.0.1:{settings.port}/"
     page.close()
 
 

@@ -43,6 +43,7 @@ function lanczos(image, target) {
   target.getContext("2d").putImageData(result, 0, 0);
 }
 
+// Fades to grey what the model is unsure of: visible on any picture. Dashes are tokens not decided yet.
 function paintHeat(canvas, tokens, grid) {
   const context = canvas.getContext("2d");
   context.clearRect(0, 0, SIDE, SIDE);
@@ -51,7 +52,7 @@ function paintHeat(canvas, tokens, grid) {
   const height = SIDE / grid[0], width = SIDE / grid[1];
   bytes.forEach((byte, at) => {
     const x = (at % grid[1]) * width, y = Math.floor(at / grid[1]) * height;
-    context.fillStyle = `rgb(217 72 15 / ${0.82 * (1 - (byte & 127) / 127)})`;
+    context.fillStyle = `rgb(132 126 122 / ${0.94 * (1 - Math.sqrt((byte & 127) / 127))})`;
     context.fillRect(x, y, width, height);
     if (byte & 128) {
       context.strokeStyle = "rgb(255 255 255 / 0.85)";

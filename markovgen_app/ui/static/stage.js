@@ -69,7 +69,7 @@ function render() {
   if (overlay) paintHeat(heat, step.tokens, picture.grid);
   if (store.heat)
     $(".mg-legend").innerHTML = step
-      ? `<span><i class="mg-unsure"></i>unsure</span><span><i class="mg-open"></i>undecided</span><span>${step.decided} of ${picture.grid[0] * picture.grid[1]} tokens decided, mean confidence ${step.sure}</span>`
+      ? `<span><i class="mg-unsure"></i>faded: unsure</span><span><i class="mg-open"></i>dashed: undecided</span><span>${step.decided} of ${picture.grid[0] * picture.grid[1]} tokens decided, mean confidence ${step.sure}</span>`
       : "<span>Run this picture to see how sure the model is of each part.</span>";
 
   actions.hidden = !(picture.final || picture.src);
