@@ -25,7 +25,7 @@ def word_pieces(encoder: TextEncoder, scenes: int) -> list[int]:
     phrases += [*COLOURS, *(way for table in (BACKGROUNDS, STYLES) for ways in table.values() for way in ways)]
     used.update(*encoder.tokenizer(phrases).input_ids)
     for split in ("train", "tune", "test"):
-        dataset = SceneDataset(split=split, vocabulary="full")  # type: ignore[arg-type]
+        dataset = SceneDataset(split=split, vocabulary="full")
         for start in range(0, scenes, _BLOCK):
             captions = [dataset.scene(index).caption for index in range(start, min(start + _BLOCK, scenes))]
             used.update(*encoder.tokenizer(captions).input_ids)
@@ -37,7 +37,7 @@ def trim(out: Path, scenes: int = 2000) -> int:
 
     Names, plurals, colours, backgrounds and styles are all kept; `scenes` scenes of every split add the words between.
     """
-    from transformers import BertTokenizerFast  # seconds to import
+    from transformers import BertTokenizer  # seconds to import
 
     encoder = TextEncoder.from_pretrained()
     kept = word_pieces(encoder, scenes)
@@ -49,5 +49,5 @@ def trim(out: Path, scenes: int = 2000) -> int:
     out.mkdir(parents=True, exist_ok=True)
     encoder.model.half().save_pretrained(out)
     (out / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
-    BertTokenizerFast(vocab=str(out / "vocab.txt")).save_pretrained(out)
+    BertTokenizer(vocab=str(out / "vocab.txt")).save_pretrained(out)
     return len(kept)
