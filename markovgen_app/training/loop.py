@@ -37,7 +37,7 @@ class LoopConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(description="the run's name; its folder is runs/NAME")
-    minutes: float = Field(gt=0, description="training time in all, resumed sessions included")
+    minutes: float = Field(gt=0, description="training time in all, resumed runs included")
     steps: int | None = Field(None, ge=1, description="stop after this many steps, if that comes first")
     batch_size: int = Field(16, ge=1)
     seed: int = Field(0, ge=0)

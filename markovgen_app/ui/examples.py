@@ -25,9 +25,9 @@ from .stage import data_url
 FOLDER = Path(__file__).parents[2] / "assets" / "examples"
 STEPS = "steps.png"
 _PICTURES = (
-    ("a panda next to a pizza on a brick wall", 1),
-    ("a rocket above a castle in the night sky", 2),
-    ("a watercolor of a fox in the forest", 3),
+    ("a car in the desert", 1),
+    ("a happy face in the night sky", 2),
+    ("an apple on a wooden table", 3),
 )
 _PANELS = 6
 _GAP = 16  # pixels between panels
