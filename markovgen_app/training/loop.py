@@ -65,7 +65,7 @@ R = TypeVar("R")
 def without_denormals(train: Callable[P, R]) -> Callable[P, R]:
     """Run a stage with denormals flushed to zero.
 
-    Gradients of saturated activations underflow to denormals, which CPUs multiply up to a hundred times slower. The
+    Gradients of saturated activations underflow to denormals, which CPUs multiply much more slowly. The
     flag is each thread's own and inherited: it is set before PyTorch starts its workers, around a whole stage.
     """
 
