@@ -26,6 +26,7 @@ from .models.text import TextEncoder
 from .models.tokenizer import ImageTokenizer
 from .models.transformer import MuseTransformer
 from .pictures import Picture, read_settings, write_error
+from .pixels import to_levels
 from .requests import GenerateRequest
 from .vocabulary import Vocabulary
 
@@ -305,8 +306,7 @@ class MarkovGenPipeline(DiffusionPipeline):
         """Pictures of tokens (B, n)."""
         one_by_one = tokens.split(1) if tokens.device.type == "cpu" else [tokens]
         pixels = torch.cat([self.tokenizer.decode(part, self.grid) for part in one_by_one])  # (B, 3, H, W)
-        levels = ((pixels.float() + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()  # (B, H, W, 3)
-        return [Image.fromarray(picture) for picture in levels]
+        return [Image.fromarray(picture) for picture in to_levels(pixels)]
 
     def _model(self, batch: int) -> Callable[..., Tensor]:
         """The transformer, for a batch of pictures or twice as many rows; on a CPU picture by picture.
@@ -324,6 +324,14 @@ class MarkovGenPipeline(DiffusionPipeline):
         return each_alone
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 class _Stopwatch:
     """Adds up the seconds spent inside `with`, work that was queued on the device included."""
 
@@ -335,10 +343,7 @@ class _Stopwatch:
         self._started = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        elif self._device.type == "mps":
-            torch.mps.synchronize()
+        synchronize(self._device)
         self.seconds += time.perf_counter() - self._started
 
 

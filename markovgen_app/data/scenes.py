@@ -106,6 +106,7 @@ class SceneDataset:
         if split not in _SPLITS or vocabulary not in VOCABULARIES:
             raise ValueError(f"split is one of {_SPLITS}, vocabulary one of {tuple(VOCABULARIES)}")
         self.seed, self.size, self.split = seed, size, split
+        self.vocabulary: Vocabulary = vocabulary
         self.nouns = VOCABULARIES[vocabulary]
 
     def scene(self, index: int) -> Scene:

@@ -23,12 +23,12 @@ import torch
 from ..decoding.guidance import guided_logits
 from ..decoding.sampler import DecodingSettings, decode
 from ..errors import UserError
-from ..pictures import write_error
-from ..pipeline import MarkovGenPipeline, Result
+from ..pipeline import MarkovGenPipeline, Result, synchronize
 from ..requests import GenerateRequest
 from ..runtime import Runtime, load_runtime
 from ..settings import load_settings
-from .report import parse_methods, plain
+from .output import plain, write_report
+from .report import parse_methods
 
 PROMPT = "a panda next to a pizza on a brick wall"
 COMPONENTS = (
@@ -39,14 +39,6 @@ COMPONENTS = (
     "super_resolution_mrf_ms",
     "detokenizer_ms",
 )
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def seconds(work: Callable[[], Any], device: torch.device) -> float:
@@ -183,9 +175,5 @@ def main(
         chosen = parse_methods(methods)
         report = plain(benchmark(load_runtime(load_settings(model=model, device=device)), chosen, rounds))
         if out:
-            try:
-                out.parent.mkdir(parents=True, exist_ok=True)
-                out.write_text(json.dumps(report, indent=1) + "\n")
-            except OSError as error:
-                raise write_error(out.parent, error) from error
+            write_report(report, out)
     print(json.dumps(report) if as_json else text_table(report))

@@ -158,6 +158,12 @@ def cmmd(x: np.ndarray, y: np.ndarray, sigma: float = 10.0, scale: float = 1000.
     return float(scale * (within - 2 * _kernel(x, y, sigma).mean()))
 
 
+def psnr(reconstruction: Tensor, pixels: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each picture in dB, (B,); pictures in [-1, 1], clamped before."""
+    error = (reconstruction.clamp(-1, 1) - pixels).square().flatten(1).mean(dim=1)  # (B, 3, H, W) -> (B, 3HW)
+    return 10 * torch.log10(4 / error.clamp_min(1e-10))
+
+
 def coarse_codes(codebook: Tensor, levels: int = 3) -> Tensor:
     """Group of each code, (V,) long: each of the D dimensions of codes (V, D) in [-1, 1] cut into `levels` parts."""
     parts = ((codebook + 1) / 2 * levels).floor().clamp(0, levels - 1).long()  # (V, D)

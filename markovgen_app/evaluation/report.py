@@ -22,21 +22,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..data.scenes import LAYOUTS, Scene, SceneDataset, wrapped
+from .. import pixels
+from ..data.scenes import LAYOUTS, Scene, SceneDataset
 from ..data.vocabulary import FREQUENT_NOUNS, NOUNS
 from ..errors import UserError
 from ..models.scorer import Reading, Scorer
 from ..models.tokenizer import ImageTokenizer
-from ..pictures import write_error
 from ..pipeline import MarkovGenPipeline, Result
 from ..requests import MAX_SEED, GenerateRequest
 from ..runtime import choose_device, load_runtime
 from ..settings import DEFAULT_MODEL, load_settings, model_path
 from . import metrics
+from .output import plain, sheet, text_table, write_report
 
 ACCURACIES = {
     "prompt_accuracy": "prompt",
@@ -157,9 +158,7 @@ def to_pixels(pictures: Sequence[Image.Image | np.ndarray], size: int, device: t
     scaled = [
         image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BOX) for image in images
     ]
-    stacked = torch.from_numpy(np.stack([np.asarray(image.convert("RGB")) for image in scaled]))  # (B, H, W, 3)
-    pixels = stacked.permute(0, 3, 1, 2).to(device).float() / 127.5 - 1  # (B, 3, H, W)
-    return pixels.contiguous(memory_format=torch.channels_last)
+    return pixels.to_pixels(pixels.stacked([np.asarray(image.convert("RGB")) for image in scaled]), device)
 
 
 @torch.no_grad()
@@ -168,8 +167,7 @@ def look(scorer: Scorer, pictures: Sequence[Image.Image | np.ndarray]) -> Seen:
     readings: list[Reading] = []
     features = []
     for start in range(0, len(pictures), _BATCH):
-        pixels = to_pixels(pictures[start : start + _BATCH], scorer.config.size, scorer.device)
-        output = scorer(pixels)
+        output = scorer(to_pixels(pictures[start : start + _BATCH], scorer.config.size, scorer.device))
         readings += scorer.readings(output)
         features.append(output.features.float().cpu().numpy())
     return Seen(readings, np.concatenate(features))
@@ -220,7 +218,7 @@ def reference_for(
     pipeline: MarkovGenPipeline, scorer: Scorer, scenes: SceneDataset, count: int, cache: Path | None
 ) -> Reference:
     """Features and tokens of `count` real pictures of the same kind of scenes, kept in `cache` for the next time."""
-    real = SceneDataset(scenes.seed + _REFERENCE_SEED, scenes.size, scenes.split, _vocabulary(scenes))  # type: ignore[arg-type]
+    real = SceneDataset(scenes.seed + _REFERENCE_SEED, scenes.size, scenes.split, scenes.vocabulary)
     look_of_the_world = hashlib.blake2b(b"".join(real[index][1].tobytes() for index in range(8)), digest_size=4)
     key = f"{look_of_the_world.hexdigest()}-{scenes.split}-{len(scenes.nouns)}-{count}"
     path = cache / f"real-{key}-{_checksum(scorer, pipeline.tokenizer)}.safetensors" if cache else None
@@ -240,10 +238,6 @@ def reference_for(
         [metrics.bigram_counts(part.long(), pipeline.grid, groups).sum(dim=0) for part in stored["tokens"].split(256)]
     ).sum(dim=0)  # (2, K²)
     return Reference(metrics.FrechetReference(values), metrics.KernelReference(values), bigrams, groups)
-
-
-def _vocabulary(scenes: SceneDataset) -> str:
-    return "frequent" if len(scenes.nouns) == len(FREQUENT_NOUNS) else "full"
 
 
 def accuracy_table(
@@ -336,21 +330,20 @@ def reconstruction(
         values = []
         for start in _shown(range(0, count, _BATCH), f"reconstructions at {size} px"):
             rendered = [scenes.render(scene, size) for scene in drawn[start : start + _BATCH]]
-            pixels = to_pixels(rendered, size, tokenizer.device)
-            tokens = tokenizer.encode(pixels)
+            originals = to_pixels(rendered, size, tokenizer.device)
+            tokens = tokenizer.encode(originals)
             decoded = tokenizer.decode(tokens)
-            values.append(((decoded - pixels) / 2).square().flatten(1).mean(dim=1).cpu())  # (B, 3, H, W) -> (B,)
+            values.append(metrics.psnr(decoded, originals).cpu())
             if size == 128:
                 used[tokens.cpu().unique()] = True
-                levels = ((decoded + 1) * 127.5).round().byte().permute(0, 2, 3, 1)  # (B, H, W, 3)
-                kept += list(levels.cpu().numpy())
-        report[f"psnr_{size}"] = float(-10 * torch.log10(torch.cat(values).clamp_min(1e-10)).mean())
+                kept += list(pixels.to_levels(decoded))
+        report[f"psnr_{size}"] = float(torch.cat(values).mean())
     report["codebook_use"] = float(used.float().mean())
-    originals = accuracy_table(drawn, look(scorer, [scenes.render(scene) for scene in drawn]).readings, weights)
+    drawn_table = accuracy_table(drawn, look(scorer, [scenes.render(scene) for scene in drawn]).readings, weights)
     decoded_table = accuracy_table(drawn, look(scorer, kept).readings, weights)
     for name in ACCURACIES:
         report[name] = decoded_table[name]
-        report[f"{name}_ratio"] = decoded_table[name]["value"] / max(originals[name]["value"], 1e-9)
+        report[f"{name}_ratio"] = decoded_table[name]["value"] / max(drawn_table[name]["value"], 1e-9)
     return report
 
 
@@ -427,98 +420,12 @@ def evaluate(
         "real": real,
     }
     if reconstructions:
-        fresh = SceneDataset(dataset.seed + 1, dataset.size, "train", _vocabulary(dataset))  # type: ignore[arg-type]
+        fresh = SceneDataset(dataset.seed + 1, dataset.size, "train", dataset.vocabulary)
         report["reconstruction"] = reconstruction(
             pipeline.tokenizer, scorer, fresh, reconstructions, metrics.resamples(reconstructions, draws)
         )
     shown = [(scene.caption, image) for scene, image in zip(scenes, next(iter(made.values())).images, strict=False)]
     return report, shown
-
-
-def sheet(pictures: Sequence[tuple[str, Image.Image]], path: Path, count: int = 16, columns: int = 4) -> None:
-    """The first pictures with their captions, unpicked, as one PNG.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    scale, text_height, gap = 2, 60, 12
-    pictures = pictures[:count]
-    width, height = (side * scale for side in pictures[0][1].size)
-    rows = -(-len(pictures) // columns)
-    page = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + text_height) + gap), "white")
-    draw = ImageDraw.Draw(page)
-    for index, (caption, image) in enumerate(pictures):
-        x, y = gap + index % columns * (width + gap), gap + index // columns * (height + text_height)
-        page.paste(image.resize((width, height), Image.Resampling.NEAREST), (x, y))
-        draw.multiline_text((x, y + height + 2), wrapped(caption, max(8, width // 7), 4), fill="black", spacing=1)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        page.save(path)
-    except OSError as error:
-        raise write_error(path.parent, error) from error
-
-
-def plain(value: Any) -> Any:
-    """The same for JSON: numbers with five significant digits, NaN as null."""
-    if isinstance(value, Mapping):
-        return {key: plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
-    if isinstance(value, float):
-        return float(f"{value:.5g}") if np.isfinite(value) else None
-    return value
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, Mapping):
-        if not np.isfinite(value["value"]):
-            return "–"
-        return f"{value['value']:.3g} ({value['low']:.3g} … {value['high']:.3g})"
-    return f"{value:.3g}"
-
-
-def text_table(report: Mapping[str, Any]) -> str:
-    """The report for people: methods against measures, 95 % intervals in brackets, then what the numbers rest on."""
-    columns = {
-        "prompts right": "prompt_accuracy",
-        "objects": "object_accuracy",
-        "background": "background_accuracy",
-        "style": "style_accuracy",
-        "scene-FD": "scene_fd",
-        "CMMD": "cmmd",
-        "bigrams": "bigram_divergence",
-        "seconds": "model_seconds",
-        "calls": "transformer_calls",
-    }
-    rows = [["method", *columns]]
-    for name, values in {**report["methods"], "real pictures": report["real"]}.items():
-        rows.append([name, *(_cell(values[key]) if key in values else "–" for key in columns.values())])
-    lines = _aligned(rows)
-    lines += ["", "prompts right, by layout"]
-    layouts = list(report["real"]["layouts"])
-    by_layout = [["method", *layouts]]
-    for name, values in {**report["methods"], "real pictures": report["real"]}.items():
-        by_layout.append([name, *(_cell(values["layouts"][layout]["prompt_accuracy"]) for layout in layouts)])
-    lines += _aligned(by_layout)
-    lines += [
-        "",
-        f"{report['images']} prompts of the {report['split']} split, seeds {report['seeds']}, {report['nouns']} nouns."
-        " Brackets: 95 % bootstrap intervals over prompts.",
-        "The row of real pictures is the scorer's own accuracy, and the smallest distances that this many pictures can"
-        " have.",
-    ]
-    if found := report.get("reconstruction"):
-        lines.append(
-            f"Tokenizer on {found['images']} scenes: {found['psnr_128']:.1f} dB at 128 px, {found['psnr_256']:.1f} dB"
-            f" at 256 px, {found['codebook_use']:.0%} of the codes in use, object accuracy"
-            f" {found['object_accuracy']['value']:.3f} ({found['object_accuracy_ratio']:.3f} of the originals')."
-        )
-    return "\n".join(lines)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _shown(items: Sequence, what: str) -> Iterator:
@@ -583,9 +490,5 @@ def main(
         if sheet_path:
             sheet(pictures, sheet_path)
         if out:
-            try:
-                out.parent.mkdir(parents=True, exist_ok=True)
-                out.write_text(json.dumps(report, indent=1) + "\n")
-            except OSError as error:
-                raise write_error(out.parent, error) from error
+            write_report(report, out)
     print(json.dumps(report) if as_json else text_table(report))

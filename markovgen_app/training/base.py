@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,9 +25,10 @@ from torch.nn import functional as F
 from ..data.scenes import SceneDataset, Vocabulary
 from ..decoding.guidance import guided_logits
 from ..decoding.sampler import decode, method_settings
-from ..models.text import TextEncoder
+from ..models.text import TextEncoder, TextStates
 from ..models.tokenizer import ImageTokenizer
 from ..models.transformer import MuseTransformer
+from ..pixels import stacked, to_levels, to_pixels
 from .data import scene_batches
 from .loop import LoopConfig, Trainer, copy_half, read_config, without_denormals
 from .muon import Muon
@@ -129,10 +130,16 @@ def build_optimizers(model: nn.Module, matrix_rate: float, learning_rate: float)
     return [Muon(matrices, matrix_rate), adam]
 
 
-def masked_loss(model: MuseTransformer, tokens: Tensor, mask: Tensor, text: Any) -> Tensor:
-    """Cross-entropy of the masked tokens in nats a token."""
+def masked_loss(
+    model: MuseTransformer,
+    tokens: Tensor,
+    mask: Tensor,
+    text: TextStates,
+    hidden_states: Callable[..., Tensor] | None = None,
+) -> Tensor:
+    """Cross-entropy of the masked tokens in nats a token; `hidden_states`: `model.hidden`, compiled say."""
     seen = tokens.masked_fill(mask, model.mask_token_id)
-    hidden = model.hidden(seen, text.states, text.mask, text.pooled)
+    hidden = (hidden_states or model.hidden)(seen, text.states, text.mask, text.pooled)
     return F.cross_entropy(model.logits(hidden[mask]).float(), tokens[mask])
 
 
@@ -150,11 +157,9 @@ def sample_sheet(
     logits = guided_logits(model, text, empty, settings)
     for step in decode(logits, tokens, model.mask_token_id, settings, generators, grid=model.grid):
         tokens = step.predicted
-    pictures = (
-        ((tokenizer.decode(tokens, model.grid).cpu() + 1) * 127.5).round().byte().permute(0, 2, 3, 1)
-    )  # (B, H, W, 3)
+    pictures = list(to_levels(tokenizer.decode(tokens, model.grid)))
     columns = 8
-    rows = [np.concatenate(list(pictures[i : i + columns].numpy()), axis=1) for i in range(0, len(captions), columns)]
+    rows = [np.concatenate(pictures[i : i + columns], axis=1) for i in range(0, len(captions), columns)]
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate(rows, axis=0)).save(path)
 
@@ -188,16 +193,14 @@ def train(config_path: Path, resume: bool = False) -> None:
     held_out = SceneDataset(config.seed, 128, "tune", config.vocabulary)
     shown = [held_out[index] for index in range(64)]
     captions = [scene.caption for scene, _ in shown]
-    pixels = torch.from_numpy(np.stack([picture for _, picture in shown])).permute(0, 3, 1, 2)  # (64, 3, H, W)
-    held_out_tokens = tokenizer.encode(pixels.float().to(device) / 127.5 - 1)
+    held_out_tokens = tokenizer.encode(to_pixels(stacked([picture for _, picture in shown]), device))
 
     def loss(batch: TokenBatch, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         count, n = batch.tokens.shape
         mask = random_mask(mask_rates(count, config.full_mask_share, generator), n, generator).to(device)
         text = text_encoder.encode(drop_captions(batch.captions, config.drop_text, generator)).to(device)
-        hidden = forward(batch.tokens.masked_fill(mask, model.mask_token_id), text.states, text.mask, text.pooled)
-        value = F.cross_entropy(model.logits(hidden[mask]).float(), batch.tokens[mask])
+        value = masked_loss(model, batch.tokens, mask, text, forward)
         return value, {"loss": value.detach()}
 
     def on_checkpoint() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..data.scenes import Scene, SceneDataset
+from ..pixels import stacked, to_pixels
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,7 @@ class SceneBatch:
 
     def pixels(self, device: torch.device | str = "cpu") -> Tensor:
         """Pictures in [-1, 1], (B, 3, H, W) float32, channels last in memory."""
-        pixels = self.pictures.to(device).float() / 127.5 - 1
-        return pixels.contiguous(memory_format=torch.channels_last)
+        return to_pixels(self.pictures, device)
 
 
 class _Batches(Dataset):
@@ -36,8 +35,7 @@ class _Batches(Dataset):
     def __getitem__(self, number: int) -> SceneBatch:
         start = (self.first + number) * self.batch_size
         drawn = [self.scenes[index] for index in range(start, start + self.batch_size)]
-        pictures = torch.from_numpy(np.stack([picture for _, picture in drawn]))  # (B, H, W, 3)
-        return SceneBatch([scene for scene, _ in drawn], pictures.permute(0, 3, 1, 2))  # (B, H, W, 3) -> (B, 3, H, W)
+        return SceneBatch([scene for scene, _ in drawn], stacked([picture for _, picture in drawn]))
 
 
 class _Counting(torch.utils.data.Sampler[int]):

@@ -21,10 +21,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data.scenes import Scene, SceneDataset
+from ..data.scenes import Scene, SceneDataset, Vocabulary
 from ..data.vocabulary import BACKGROUNDS, COLOURS, STYLES
 from ..evaluation.metrics import Judgement, judge
 from ..models.scorer import FOOTPRINT, Scorer, ScorerOutput
+from ..pixels import stacked, to_pixels
 from .data import scene_batches
 from .loop import LoopConfig, Trainer, copy_half, read_config, without_denormals
 from .muon import Muon
@@ -40,7 +41,7 @@ class ScorerConfig(LoopConfig):
     matrix_rate: float = Field(0.02, gt=0, description="Muon's learning rate, for the body's matrices")
     learning_rate: float = Field(1e-3, gt=0, description="AdamW's, for everything else")
     weight_decay: float = Field(0.02, ge=0)
-    vocabulary: str = Field("frequent", pattern="^(full|frequent)$")
+    vocabulary: Vocabulary = "frequent"
     cached_scenes: int = Field(40_960, ge=1, description="scenes rendered once and seen again and again")
     channels: tuple[int, int, int] = (64, 128, 256)
     blocks: tuple[int, int, int] = (1, 2, 2)
@@ -211,9 +212,7 @@ def judgements(scorer: Scorer, scenes: SceneDataset, indices: Sequence[int], bat
     found: list[Judgement] = []
     for start in range(0, len(indices), batch_size):
         drawn = [scenes[index] for index in indices[start : start + batch_size]]
-        pictures = torch.from_numpy(np.stack([picture for _, picture in drawn]))  # (B, H, W, 3)
-        pixels = pictures.permute(0, 3, 1, 2).to(scorer.device).float() / 127.5 - 1  # (B, 3, H, W)
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        pixels = to_pixels(stacked([picture for _, picture in drawn]), scorer.device)
         found += [judge(scene, reading) for (scene, _), reading in zip(drawn, scorer.read(pixels), strict=True)]
     return found
 
@@ -239,8 +238,8 @@ def train(config_path: Path, resume: bool = False) -> None:
     """Train by the configuration file; export after every checkpoint where it names a folder."""
     config = read_config(config_path, ScorerConfig)
     torch.manual_seed(config.seed)
-    scenes = SceneDataset(config.seed, 128, "train", config.vocabulary)  # type: ignore[arg-type]
-    held_out = SceneDataset(config.seed, 128, "tune", config.vocabulary)  # type: ignore[arg-type]
+    scenes = SceneDataset(config.seed, 128, "train", config.vocabulary)
+    held_out = SceneDataset(config.seed, 128, "tune", config.vocabulary)
     model = Scorer(
         nouns=[noun.name for noun in scenes.nouns],
         backgrounds=list(BACKGROUNDS),
@@ -258,7 +257,7 @@ def train(config_path: Path, resume: bool = False) -> None:
 
     def loss(batch: ScorerBatch, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        pixels = batch.pictures.to(trainer.device).float() / 127.5 - 1
+        pixels = to_pixels(batch.pictures, trainer.device)
         pixels, known = augmented(pixels, batch.labels.to(trainer.device), generator)
         output = forward(pixels.contiguous(memory_format=torch.channels_last))
         value, parts = scorer_loss(output, model.cells, known)

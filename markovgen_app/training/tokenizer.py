@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.scenes import SceneDataset, Vocabulary
+from ..evaluation.metrics import psnr
 from ..models.tokenizer import ImageTokenizer
+from ..pixels import stacked, to_levels, to_pixels
 from .data import SceneBatch, scene_batches
 from .loop import LoopConfig, Trainer, copy_half, read_config, without_denormals
 
@@ -96,23 +98,14 @@ def reconstruction_loss(reconstruction: Tensor, pixels: Tensor, squared_weight: 
     return total
 
 
-def psnr(reconstruction: Tensor, pixels: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each picture in dB, (B,); pictures in [-1, 1], clamped before."""
-    error = (reconstruction.clamp(-1, 1) - pixels).square().flatten(1).mean(dim=1)  # (B, 3, H, W) -> (B, 3HW)
-    return 10 * torch.log10(4 / error.clamp_min(1e-10))
-
-
 def pairs_sheet(tokenizer: ImageTokenizer, scenes: SceneDataset, path: Path, count: int = 16) -> None:
     """Originals above their reconstructions, as one PNG."""
-    pictures = np.stack([scenes[index][1] for index in range(count)])  # (count, H, W, 3)
-    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1  # (count, 3, H, W)
-    device = next(tokenizer.parameters()).device
-    decoded = tokenizer.decode(tokenizer.encode(pixels.to(device))).cpu()
-    shown = ((decoded + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()  # (count, H, W, 3)
+    pictures = [scenes[index][1] for index in range(count)]
+    shown = list(to_levels(tokenizer.decode(tokenizer.encode(to_pixels(stacked(pictures), tokenizer.device)))))
     columns = min(8, count)
     rows = []
     for start in range(0, count, columns):
-        rows += [np.concatenate(list(block[start : start + columns]), axis=1) for block in (pictures, shown)]
+        rows += [np.concatenate(block[start : start + columns], axis=1) for block in (pictures, shown)]
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate(rows, axis=0)).save(path)
 
@@ -122,10 +115,9 @@ def measure(
 ) -> dict[str, float]:
     """Mean PSNR in dB, and the share of the codebook in use, over scenes."""
     values, used = [], torch.zeros(tokenizer.codebook_size, dtype=torch.bool)
-    device = next(tokenizer.parameters()).device
     for start in range(0, len(indices), batch_size):
-        pictures = np.stack([scenes[index][1] for index in indices[start : start + batch_size]])
-        pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float().to(device) / 127.5 - 1  # (B, 3, H, W)
+        pictures = [scenes[index][1] for index in indices[start : start + batch_size]]
+        pixels = to_pixels(stacked(pictures), tokenizer.device)
         tokens = tokenizer.encode(pixels)
         values.append(psnr(tokenizer.decode(tokens), pixels).cpu())
         used[tokens.cpu().unique()] = True

@@ -1,0 +1,113 @@
+"""How reports leave the commands: tables for people, JSON files, and a sheet of pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from ..data.scenes import wrapped
+from ..pictures import write_error
+
+
+def sheet(pictures: Sequence[tuple[str, Image.Image]], path: Path, count: int = 16, columns: int = 4) -> None:
+    """The first pictures with their captions, unpicked, as one PNG.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    scale, text_height, gap = 2, 60, 12
+    pictures = pictures[:count]
+    width, height = (side * scale for side in pictures[0][1].size)
+    rows = -(-len(pictures) // columns)
+    page = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + text_height) + gap), "white")
+    draw = ImageDraw.Draw(page)
+    for index, (caption, image) in enumerate(pictures):
+        x, y = gap + index % columns * (width + gap), gap + index // columns * (height + text_height)
+        page.paste(image.resize((width, height), Image.Resampling.NEAREST), (x, y))
+        draw.multiline_text((x, y + height + 2), wrapped(caption, max(8, width // 7), 4), fill="black", spacing=1)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        page.save(path)
+    except OSError as error:
+        raise write_error(path.parent, error) from error
+
+
+def plain(value: Any) -> Any:
+    """The same for JSON: numbers with five significant digits, NaN as null."""
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    if isinstance(value, float):
+        return float(f"{value:.5g}") if np.isfinite(value) else None
+    return value
+
+
+def write_report(report: Mapping[str, Any], path: Path) -> None:
+    """The report as a JSON file.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, indent=1) + "\n")
+    except OSError as error:
+        raise write_error(path.parent, error) from error
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Mapping):
+        if not np.isfinite(value["value"]):
+            return "–"
+        return f"{value['value']:.3g} ({value['low']:.3g} … {value['high']:.3g})"
+    return f"{value:.3g}"
+
+
+def text_table(report: Mapping[str, Any]) -> str:
+    """The report for people: methods against measures, 95 % intervals in brackets, then what the numbers rest on."""
+    columns = {
+        "prompts right": "prompt_accuracy",
+        "objects": "object_accuracy",
+        "background": "background_accuracy",
+        "style": "style_accuracy",
+        "scene-FD": "scene_fd",
+        "CMMD": "cmmd",
+        "bigrams": "bigram_divergence",
+        "seconds": "model_seconds",
+        "calls": "transformer_calls",
+    }
+    rows = [["method", *columns]]
+    for name, values in {**report["methods"], "real pictures": report["real"]}.items():
+        rows.append([name, *(_cell(values[key]) if key in values else "–" for key in columns.values())])
+    lines = _aligned(rows)
+    lines += ["", "prompts right, by layout"]
+    layouts = list(report["real"]["layouts"])
+    by_layout = [["method", *layouts]]
+    for name, values in {**report["methods"], "real pictures": report["real"]}.items():
+        by_layout.append([name, *(_cell(values["layouts"][layout]["prompt_accuracy"]) for layout in layouts)])
+    lines += _aligned(by_layout)
+    lines += [
+        "",
+        f"{report['images']} prompts of the {report['split']} split, seeds {report['seeds']}, {report['nouns']} nouns."
+        " Brackets: 95 % bootstrap intervals over prompts.",
+        "The row of real pictures is the scorer's own accuracy, and the smallest distances that this many pictures can"
+        " have.",
+    ]
+    if found := report.get("reconstruction"):
+        lines.append(
+            f"Tokenizer on {found['images']} scenes: {found['psnr_128']:.1f} dB at 128 px, {found['psnr_256']:.1f} dB"
+            f" at 256 px, {found['codebook_use']:.0%} of the codes in use, object accuracy"
+            f" {found['object_accuracy']['value']:.3f} ({found['object_accuracy_ratio']:.3f} of the originals')."
+        )
+    return "\n".join(lines)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
