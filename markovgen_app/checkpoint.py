@@ -46,13 +46,19 @@ def find_checkpoint(source: str | PathLike[Any]) -> Path:
         ) from error
 
 
-def check_checkpoint(folder: Path, class_name: str, parts: Mapping[str, type]) -> None:
+def check_checkpoint(
+    folder: Path, class_name: str, parts: Mapping[str, type], optional: Mapping[str, type] | None = None
+) -> set[str]:
     """Make sure that a checkpoint is of the right kind, and that its files are there and whole.
 
     Args:
         folder: the checkpoint.
         class_name: class that model_index.json must name.
         parts: sub-folder → class of its models.
+        optional: the same for parts that a checkpoint may do without.
+
+    Returns:
+        names of the parts that are there.
 
     Raises:
         UserError: names the file that is missing or damaged, and says what to do.
@@ -61,11 +67,25 @@ def check_checkpoint(folder: Path, class_name: str, parts: Mapping[str, type]) -
     found = index.get("_class_name")
     if found != class_name:
         raise UserError(f"{folder} holds {found or 'no pipeline'}, not {class_name}: choose another checkpoint.")
-    for part, kind in parts.items():
+    present = {part: kind for part, kind in (optional or {}).items() if index.get(part) not in (None, [None, None])}
+    for part, kind in {**parts, **present}.items():
         if index.get(part) != [kind.__module__, kind.__name__]:
             raise UserError(f"The {part} in {folder} is no {kind.__name__}: choose another checkpoint.")
         _read_json(folder / part / "config.json")
         tensor_names(folder / part)
+    return {*parts, *present}
+
+
+def check_model(folder: Path, kind: type) -> None:
+    """Make sure that a model's folder holds one of this class, whole.
+
+    Raises:
+        UserError: names the file that is missing or damaged, and says what to do.
+    """
+    found = _read_json(folder / "config.json").get("_class_name")
+    if found != kind.__name__:
+        raise UserError(f"{folder} holds {found or 'no model'}, not {kind.__name__}: choose another folder.")
+    tensor_names(folder)
 
 
 def tensor_names(folder: Path) -> set[str]:

@@ -65,6 +65,10 @@ ModelOption = Annotated[
     str | None,
     typer.Option("--model", help="checkpoint: a folder or a hub id [default: weights]", show_default=False),
 ]
+MrfOption = Annotated[
+    str | None,
+    typer.Option("--mrf", help="folder of a random field [default: the checkpoint's own]", show_default=False),
+]
 DeviceOption = Annotated[
     str | None, typer.Option("--device", help="auto, cpu, cuda, … [default: auto]", show_default=False)
 ]
@@ -84,8 +88,12 @@ def generate(
     choice_temperature: Annotated[float | None, _option("choice_temperature", "--choice-temperature")] = None,
     top_k: Annotated[int | None, _option("top_k", "--top-k")] = None,
     order: Annotated[str | None, _option("order", "--order")] = None,
+    finalise: Annotated[str | None, _option("finalise", "--finalise")] = None,
+    mrf_iterations: Annotated[int | None, _option("mrf_iterations", "--mrf-iterations")] = None,
+    mrf_clamp: Annotated[bool | None, _option("mrf_clamp", "--mrf-clamp/--no-mrf-clamp")] = None,
     count: Annotated[int | None, _option("count", "--count")] = None,
     model: ModelOption = None,
+    mrf: MrfOption = None,
     device: DeviceOption = None,
     out: Annotated[Path, typer.Option("--out", help="folder for the pictures")] = Path("out"),
     metadata: Annotated[
@@ -105,6 +113,9 @@ def generate(
         "choice_temperature": choice_temperature,
         "top_k": top_k,
         "order": order,
+        "finalise": finalise,
+        "mrf_iterations": mrf_iterations,
+        "mrf_clamp": mrf_clamp,
         "count": count,
     }
     request = GenerateRequest.validated(
@@ -114,7 +125,7 @@ def generate(
         from .pictures import writable_folder
         from .settings import load_settings
 
-        settings = load_settings(model=model, device=device, save_metadata=metadata)
+        settings = load_settings(model=model, mrf=mrf, device=device, save_metadata=metadata)
         writable_folder(out)
         from .runtime import load_runtime
 

@@ -18,10 +18,11 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from .checkpoint import check_checkpoint, find_checkpoint, tensor_names
+from .checkpoint import check_checkpoint, check_model, find_checkpoint, tensor_names
 from .decoding.guidance import guided_logits
-from .decoding.sampler import DecodingSettings, DecodingStep, decode, method_settings
+from .decoding.sampler import METHODS, DecodingSettings, DecodingStep, Refine, decode, method_settings
 from .errors import UserError
+from .models.mrf import MarkovRandomField
 from .models.text import TextEncoder
 from .models.tokenizer import ImageTokenizer
 from .models.transformer import MuseTransformer
@@ -33,6 +34,7 @@ from .vocabulary import Vocabulary
 __all__ = ["MarkovGenPipeline", "Picture", "Result", "StepEvent", "read_settings"]
 
 _PARTS = {"transformer": MuseTransformer, "tokenizer": ImageTokenizer}
+_OPTIONAL_PARTS = {"mrf": MarkovRandomField}
 _SHARD_SIZE = "9MB"
 _NEAREST = 3
 
@@ -91,13 +93,17 @@ class MarkovGenPipeline(DiffusionPipeline):
         text_encoder: reads prompts; the published one is loaded at first use if not given. It is not stored with the
             weights, and always works in float32.
         vocabulary: the words that the weights know.
+        mrf: the random field over the transformer's tokens, what the method markovgen needs.
 
     Raises:
         UserError: the parts do not fit each other.
     """
 
+    _optional_components = list(_OPTIONAL_PARTS)  # noqa: RUF012, as the base class has it
+
     transformer: MuseTransformer
     tokenizer: ImageTokenizer
+    mrf: MarkovRandomField | None
 
     def __init__(
         self,
@@ -105,6 +111,7 @@ class MarkovGenPipeline(DiffusionPipeline):
         tokenizer: ImageTokenizer,
         text_encoder: TextEncoder | None = None,
         vocabulary: Vocabulary | None = None,
+        mrf: MarkovRandomField | None = None,
     ) -> None:
         super().__init__()
         codes, known = transformer.config.codebook_size, tokenizer.codebook_size
@@ -117,8 +124,12 @@ class MarkovGenPipeline(DiffusionPipeline):
                 f"The text encoder's states are {text_encoder.width} wide, the transformer reads"
                 f" {transformer.config.text_width}: choose the text encoder that it was trained with."
             )
+        if mrf is not None:
+            _check_field(mrf, transformer)
         self.register_modules(
-            transformer=transformer.eval().requires_grad_(False), tokenizer=tokenizer.eval().requires_grad_(False)
+            transformer=transformer.eval().requires_grad_(False),
+            tokenizer=tokenizer.eval().requires_grad_(False),
+            mrf=None if mrf is None else mrf.eval().requires_grad_(False),
         )
         self._text_encoder = text_encoder
         self.vocabulary = vocabulary or Vocabulary()
@@ -130,6 +141,7 @@ class MarkovGenPipeline(DiffusionPipeline):
         pretrained_model_name_or_path: str | os.PathLike[Any] = "weights",
         *,
         text_encoder: TextEncoder | None = None,
+        mrf: str | os.PathLike[Any] | None = None,
         dtype: torch.dtype = torch.float32,
         **options: Any,
     ) -> MarkovGenPipeline:
@@ -138,6 +150,7 @@ class MarkovGenPipeline(DiffusionPipeline):
         Args:
             pretrained_model_name_or_path: folder or hub id.
             text_encoder: the published one if not given.
+            mrf: folder of a random field to use instead of the checkpoint's own.
             dtype: of the image models.
             options: go to diffusers.
 
@@ -145,10 +158,13 @@ class MarkovGenPipeline(DiffusionPipeline):
             UserError: the checkpoint, or the text encoder, is missing, damaged, or of another kind.
         """
         folder = find_checkpoint(pretrained_model_name_or_path)
-        check_checkpoint(folder, cls.__name__, _PARTS)
+        present = check_checkpoint(folder, cls.__name__, _PARTS, _OPTIONAL_PARTS)
         vocabulary = Vocabulary.load(folder)
         text_encoder = text_encoder or TextEncoder.from_pretrained()
-        given = {"text_encoder": text_encoder, "vocabulary": vocabulary, "use_safetensors": True}
+        given: dict[str, Any] = {"text_encoder": text_encoder, "vocabulary": vocabulary, "use_safetensors": True}
+        if mrf is not None:
+            given["mrf"] = load_field(Path(mrf))
+            present.discard("mrf")
         try:
             pipeline = super().from_pretrained(str(folder), dtype=dtype, local_files_only=True, **given, **options)
         except UserError:
@@ -158,7 +174,7 @@ class MarkovGenPipeline(DiffusionPipeline):
             raise UserError(
                 f"The checkpoint {folder} cannot be loaded: copy or download it again ({reason})."
             ) from error
-        for part in _PARTS:
+        for part in present:
             _check_complete(getattr(pipeline, part), folder / part)
         return pipeline
 
@@ -170,7 +186,8 @@ class MarkovGenPipeline(DiffusionPipeline):
         Raises:
             UserError: the folder cannot be written to, or the disk is full.
         """
-        stored = type(self)(_to_store(self.transformer), _to_store(self.tokenizer))
+        parts = {name: _to_store(part) for name, part in self._parts().items()}
+        stored = type(self)(**parts)
         options = {"max_shard_size": _SHARD_SIZE, **options, "safe_serialization": True}
         folder = Path(save_directory)
         try:
@@ -182,11 +199,16 @@ class MarkovGenPipeline(DiffusionPipeline):
 
     def to(self, *args: Any, **options: Any) -> MarkovGenPipeline:
         """Move the image models to a device or a dtype, in place; the text encoder moves along and stays float32."""
-        for part in _PARTS:
-            torch.nn.Module.to(getattr(self, part), *args, **options)
+        for part in self._parts().values():
+            torch.nn.Module.to(part, *args, **options)
         if self._text_encoder is not None:
             self._text_encoder.to(self.device)
         return self
+
+    def _parts(self) -> dict[str, torch.nn.Module]:
+        """The image models that are there, by name."""
+        named = {name: getattr(self, name) for name in [*_PARTS, *_OPTIONAL_PARTS]}
+        return {name: part for name, part in named.items() if part is not None}
 
     @property
     def text_encoder(self) -> TextEncoder:
@@ -205,6 +227,11 @@ class MarkovGenPipeline(DiffusionPipeline):
         """Width and height of the pictures in pixels."""
         height, width = self.grid
         return width * self.tokenizer.factor, height * self.tokenizer.factor
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that can be asked for: all, but for markovgen where there is no random field."""
+        return METHODS if self.mrf is not None else tuple(name for name in METHODS if name != "markovgen")
 
     @property
     def knows(self) -> dict[str, Any]:
@@ -248,10 +275,14 @@ class MarkovGenPipeline(DiffusionPipeline):
 
         All pictures of a request are one batch, each with its own seed: on a CPU a seed gives the same picture, to the
         bit, in any batch. Closing the generator cancels.
+
+        Raises:
+            UserError: the method needs a random field, and there is none.
         """
         started = time.perf_counter()
         request = request.with_seed()
         settings = self.decoding_settings(request)
+        refine = self._refine(request)
         total = settings.exit_step or settings.steps
         device, mask_id = self.device, self.transformer.mask_token_id
         positions = self.grid[0] * self.grid[1]
@@ -263,7 +294,7 @@ class MarkovGenPipeline(DiffusionPipeline):
             )
             tokens = torch.full((request.count, positions), mask_id, device=device)
         generators = [torch.Generator().manual_seed(seed) for seed in request.seeds]
-        steps = decode(logits, tokens, mask_id, settings, generators, grid=self.grid)
+        steps = decode(logits, tokens, mask_id, settings, generators, grid=self.grid, refine=refine)
         frames: list[Tensor] = []
         while True:
             with watch:
@@ -308,6 +339,25 @@ class MarkovGenPipeline(DiffusionPipeline):
         pixels = torch.cat([self.tokenizer.decode(part, self.grid) for part in one_by_one])  # (B, 3, H, W)
         return [Image.fromarray(picture) for picture in to_levels(pixels)]
 
+    def _refine(self, request: GenerateRequest) -> Refine | None:
+        """What the random field does at the exit of the method markovgen; on a CPU picture by picture, as `_model`."""
+        if request.method != "markovgen":
+            return None
+        if self.mrf is None:
+            raise UserError(
+                "This checkpoint has no random field: choose another method, name a field's folder (--mrf), or train"
+                " one with `markovgen train mrf`."
+            )
+        refine = self.mrf.refine(request.mrf_iterations, clamp=request.mrf_clamp)
+        if self.device.type != "cpu":
+            return refine
+
+        def each_alone(logits: Tensor, tokens: Tensor, undecided: Tensor) -> Tensor:
+            rows = zip(logits.split(1), tokens.split(1), undecided.split(1), strict=True)
+            return torch.cat([refine(*row) for row in rows])
+
+        return each_alone
+
     def _model(self, batch: int) -> Callable[..., Tensor]:
         """The transformer, for a batch of pictures or twice as many rows; on a CPU picture by picture.
 
@@ -345,6 +395,30 @@ class _Stopwatch:
     def __exit__(self, *_: object) -> None:
         synchronize(self._device)
         self.seconds += time.perf_counter() - self._started
+
+
+def load_field(folder: Path) -> MarkovRandomField:
+    """A random field from the folder that its training writes, in float32.
+
+    Raises:
+        UserError: it is not there, damaged, or something else.
+    """
+    if not (folder / "config.json").is_file():
+        raise UserError(f"There is no random field in {folder}: train one with `markovgen train mrf`.")
+    check_model(folder, MarkovRandomField)
+    field_of_folder = MarkovRandomField.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True)
+    _check_complete(field_of_folder, folder)
+    return field_of_folder
+
+
+def _check_field(mrf: MarkovRandomField, transformer: MuseTransformer) -> None:
+    """Raise UserError where a random field is over other tokens than the transformer's."""
+    own, wanted = (*mrf.grid, mrf.config.codebook_size), (*transformer.grid, transformer.config.codebook_size)
+    if own != wanted:
+        raise UserError(
+            f"The random field is over {own[0]} × {own[1]} tokens of {own[2]} codes, the transformer's are"
+            f" {wanted[0]} × {wanted[1]} of {wanted[2]}: take the field that was trained for this checkpoint."
+        )
 
 
 def _to_store(model: Any) -> Any:

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from .errors import UserError
 
-Method = Literal["full", "early-exit", "rescheduled", "halton"]
+Method = Literal["full", "early-exit", "markovgen", "rescheduled", "halton"]
+Finalise = Literal["sample", "argmax", "perturb"]
 Order = Literal["confidence", "halton", "row_major", "spiral_in", "spiral_out", "z_curve", "subsample", "alternate"]
 Schedule = Literal["cosine", "arccos", "linear", "square"]
 
@@ -45,6 +46,11 @@ class GenerateRequest(BaseModel):
     top_k: int | None = Field(default=None, ge=1, description="draw among the k likeliest tokens only")
     order: Order = Field(default="confidence", description="which tokens are decided first")
     schedule: Schedule = Field(default="cosine", description="how many tokens each step decides")
+    finalise: Finalise = Field(default="sample", description="how the tokens left at the exit step are taken")
+    mrf_iterations: int | None = Field(
+        default=None, ge=1, le=100, description="mean-field iterations; the random field's own number if not given"
+    )
+    mrf_clamp: bool = Field(default=True, description="tokens already decided tell the random field what they are")
     seed: int | None = Field(
         default=None, ge=0, le=MAX_SEED, description="the same seed gives the same picture; random if not given"
     )

@@ -84,7 +84,9 @@ def load_runtime(settings: Settings) -> Runtime:
     _quiet_loading()
     device = choose_device(settings.device)
     text_encoder = TextEncoder.from_pretrained(settings.text_encoder) if settings.text_encoder else None
-    pipeline = MarkovGenPipeline.from_pretrained(model_path(settings.model), text_encoder=text_encoder)
+    pipeline = MarkovGenPipeline.from_pretrained(
+        model_path(settings.model), text_encoder=text_encoder, mrf=settings.mrf
+    )
     dtype = _DTYPES.get(settings.dtype) or choose_dtype(pipeline, device)
     try:
         pipeline.to(device, dtype)

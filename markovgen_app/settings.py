@@ -22,6 +22,7 @@ class Settings(BaseSettings):
     text_encoder: str | None = Field(
         default=None, description="folder of the text encoder; the installed one if not given"
     )
+    mrf: str | None = Field(default=None, description="folder of a random field; the checkpoint's own if not given")
     device: str = Field(default="auto", min_length=1, description="auto, cpu, cuda, cuda:1, mps …")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", description="of the image models")
     host: str = Field(default="127.0.0.1", min_length=1, description="address that the app listens on")

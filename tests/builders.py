@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from markovgen_app.data.vocabulary import BACKGROUNDS, COLOURS, FREQUENT_NOUNS, STYLES
+from markovgen_app.models.mrf import MarkovRandomField
 from markovgen_app.models.text import TextEncoder
 from markovgen_app.models.tokenizer import ImageTokenizer
 from markovgen_app.models.transformer import MuseTransformer
@@ -38,6 +39,16 @@ def tiny_tokenizer(levels: tuple[int, ...] = TINY_LEVELS) -> ImageTokenizer:
     return model.eval().requires_grad_(False)
 
 
+def tiny_field() -> MarkovRandomField:
+    """A random field over `tiny_transformer`'s tokens that has something to say."""
+    generator = torch.Generator().manual_seed(1)
+    field = MarkovRandomField("directional", TINY_CODES, TINY_GRID, rank=4, neighbourhood=3, iterations=2)
+    with torch.no_grad():
+        for parameter in field.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return field.eval().requires_grad_(False)
+
+
 def tiny_vocabulary() -> Vocabulary:
     """The words of the frequent-noun world."""
     return Vocabulary.of(FREQUENT_NOUNS, BACKGROUNDS, STYLES, COLOURS)
@@ -45,7 +56,9 @@ def tiny_vocabulary() -> Vocabulary:
 
 def tiny_pipeline(encoder: TextEncoder | None = None) -> MarkovGenPipeline:
     """A pipeline that makes random pictures of 32 x 32 px in milliseconds, with the real text encoder."""
-    return MarkovGenPipeline(tiny_transformer(), tiny_tokenizer(), encoder or text_encoder(), tiny_vocabulary())
+    return MarkovGenPipeline(
+        tiny_transformer(), tiny_tokenizer(), encoder or text_encoder(), tiny_vocabulary(), tiny_field()
+    )
 
 
 def tiny_checkpoint(folder: Path) -> Path:

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from builders import tiny_checkpoint
+from builders import TINY_CODES, TINY_GRID, tiny_checkpoint
 from PIL import Image
 
 from markovgen_app import cli
+from markovgen_app.models.mrf import MarkovRandomField
 from markovgen_app.pictures import read_settings
 
 
@@ -187,3 +188,27 @@ def test_the_module_is_the_command() -> None:
         [sys.executable, "-m", "markovgen_app", "generate", "--help"], capture_output=True, text=True, check=True
     )
     assert "Usage: markovgen generate" in done.stdout and "--negative-prompt" in done.stdout
+
+
+def test_a_field_of_its_own_folder_is_used_and_a_wrong_one_is_said(
+    weights: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    MarkovRandomField("low-rank", TINY_CODES, TINY_GRID, rank=2).save_pretrained(tmp_path / "silent")
+    MarkovRandomField("low-rank", TINY_CODES, (9, 9), rank=2).save_pretrained(tmp_path / "large")
+    shared = ["generate", "a panda", "--steps", "6", "--exit-step", "2", "--seed", "3", "--model", weights]
+    pictures = []
+    for options in (["early-exit"], ["markovgen", "--mrf", "silent"], ["markovgen"]):
+        assert run(*shared, "--method", *options) == 0
+        with Image.open(capsys.readouterr().out.strip()) as picture:
+            pictures.append(picture.tobytes())
+    assert pictures[0] == pictures[1] != pictures[2]
+    for field, message in (
+        ("large", "random field is over 9 × 9 tokens"),
+        ("nowhere", "There is no random field in nowhere"),
+        (f"{weights}/tokenizer", "holds ImageTokenizer, not MarkovRandomField"),
+    ):
+        assert run(*shared, "--method", "markovgen", "--mrf", field) == 2
+        assert message in capsys.readouterr().err.strip().splitlines()[-1]
+    for wrong, message in ((["--mrf-iterations", "0"], "Mrf iterations must be"), (["--exit-step", "7"], "Exit step")):
+        assert run(*shared, "--method", "markovgen", *wrong) == 2
+        assert message in capsys.readouterr().err.strip().splitlines()[-1]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from builders import (
+    TINY_CODES,
     TINY_GRID,
     text_encoder,
     tiny_checkpoint,
@@ -17,6 +18,7 @@ from builders import (
 
 from markovgen_app.decoding.sampler import METHODS
 from markovgen_app.errors import UserError
+from markovgen_app.models.mrf import MarkovRandomField
 from markovgen_app.models.text import TextEncoder
 from markovgen_app.pipeline import MarkovGenPipeline, Result, StepEvent
 from markovgen_app.requests import GenerateRequest
@@ -77,7 +79,48 @@ def test_methods_take_the_steps_they_promise(pipeline: MarkovGenPipeline) -> Non
         method: pipeline("a panda", method=method, steps=8, exit_step=3, seed=0).images[0].transformer_calls
         for method in METHODS
     }
-    assert calls == {"full": 8, "early-exit": 3, "rescheduled": 3, "halton": 3}
+    assert calls == {"full": 8, "early-exit": 3, "markovgen": 3, "rescheduled": 3, "halton": 3}
+
+
+def test_the_field_decides_the_tokens_that_the_early_exit_guesses(pipeline: MarkovGenPipeline) -> None:
+    fields = {"steps": 8, "exit_step": 3, "seed": 0}
+    early, refined = (pipeline("a panda", method=method, **fields) for method in ("early-exit", "markovgen"))
+    for before, after in zip(early.frames[:-1], refined.frames[:-1], strict=True):
+        assert before.equal(after)
+    assert not early.frames[-1].equal(refined.frames[-1])
+    others = [{"mrf_iterations": 1}, {"mrf_clamp": False}, {"finalise": "argmax"}, {"finalise": "perturb"}]
+    for other in others:
+        changed = pipeline("a panda", method="markovgen", **fields, **other)
+        assert not changed.frames[-1].equal(refined.frames[-1]), other
+
+
+@pytest.mark.parametrize("finalise", ["sample", "argmax", "perturb"])
+def test_a_field_without_weights_is_the_early_exit_bit_for_bit(finalise: str) -> None:
+    silent = MarkovRandomField("low-rank", TINY_CODES, TINY_GRID, rank=4)
+    pipeline = MarkovGenPipeline(tiny_transformer(), tiny_tokenizer(), text_encoder(), mrf=silent)
+    fields = {"steps": 8, "exit_step": 3, "seed": 0, "count": 2, "finalise": finalise}
+    early, refined = (
+        list(pipeline.run(GenerateRequest(prompt="a panda", method=method, **fields)))
+        for method in ("early-exit", "markovgen")
+    )
+    for before, after in zip(early[:-1], refined[:-1], strict=True):
+        assert isinstance(before, StepEvent) and isinstance(after, StepEvent)
+        assert before.step.tokens.equal(after.step.tokens) and before.step.confidence.equal(after.step.confidence)
+    assert pixels(early[-1]) == pixels(refined[-1])
+
+
+def test_without_a_field_markovgen_is_refused_in_one_line() -> None:
+    pipeline = MarkovGenPipeline(tiny_transformer(), tiny_tokenizer(), text_encoder())
+    assert "markovgen" not in pipeline.methods and "markovgen" in tiny_pipeline().methods
+    with pytest.raises(UserError, match="no random field: choose another method"):
+        pipeline("a panda", method="markovgen")
+    assert pipeline("a panda", steps=2).images
+
+
+def test_a_field_over_other_tokens_is_refused_in_one_line() -> None:
+    for other in (MarkovRandomField("low-rank", TINY_CODES, (5, 4)), MarkovRandomField("low-rank", 9, TINY_GRID)):
+        with pytest.raises(UserError, match="take the field that was trained for this checkpoint"):
+            MarkovGenPipeline(tiny_transformer(), tiny_tokenizer(), mrf=other)
 
 
 def test_prompt_negative_prompt_and_guidance_matter(pipeline: MarkovGenPipeline) -> None:
@@ -154,6 +197,8 @@ def test_a_pipeline_comes_back_from_its_checkpoint(pipeline: MarkovGenPipeline, 
     files = [path.relative_to(tmp_path / "first") for path in (tmp_path / "first").rglob("*") if path.is_file()]
     assert sorted(map(str, files)) == [
         "model_index.json",
+        "mrf/config.json",
+        "mrf/diffusion_pytorch_model.safetensors",
         "tokenizer/config.json",
         "tokenizer/diffusion_pytorch_model.safetensors",
         "transformer/config.json",

@@ -50,7 +50,10 @@ def test_every_field_is_described() -> None:
         ({"prompt": "a", "seed": 10**60}, "not 100000"),
         ({"prompt": "a", "exit_step": 25}, "Exit step must be between 1 and the 24 steps, not 25."),
         ({"prompt": "a", "exit_step": 0}, "Exit step must be a whole number between 1 and 256, not 0."),
-        ({"prompt": "a", "method": "magic"}, "Method must be one of full, early-exit, rescheduled or halton, not 'mag"),
+        (
+            {"prompt": "a", "method": "magic"},
+            "Method must be one of full, early-exit, markovgen, rescheduled or halton",
+        ),
         ({"prompt": "a", "order": "random"}, "Order must be one of confidence, halton, row_major, "),
         ({"prompt": "a", "guidance_scale": float("nan")}, "Guidance scale must be a number between 0 and 30, not nan."),
         ({"prompt": "a", "temperature": -0.1}, "Temperature must be a number between 0 and 10, not -0.1."),

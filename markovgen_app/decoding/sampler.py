@@ -27,8 +27,9 @@ TokensToLogits = Callable[[Tensor, int], Tensor]
 Refine = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(logits (B, n, V) float32, tokens (B, n), undecided (B, n) bool) -> logits (B, n, V)."""
 
-METHODS = ("full", "early-exit", "rescheduled", "halton")
+METHODS = ("full", "early-exit", "markovgen", "rescheduled", "halton")
 CONFIDENCE = "confidence"
+FINALISE = ("sample", "argmax", "perturb")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,12 @@ class DecodingSettings:
             default. Not used by fixed orders.
         top_k: draw among the k most likely tokens only; None: among all.
         order: "confidence" or a name in `order.ORDERS`.
+        finalise: how the tokens left at `exit_step` are taken, with a random field or without one:
+            sample   drawn independently at `temperature`, like those of any step
+            argmax   the likeliest
+            perturb  the likeliest once Gumbel noise · `temperature` is on the logits, before the field sees them
+                     (perturb and MAP, Papandreou and Yuille, ICCV 2011): the noise that decides a token is heard by
+                     its neighbours too, so they agree on one draw. The same as sample without a field.
 
     Raises:
         UserError: if a value is out of its range.
@@ -60,6 +67,7 @@ class DecodingSettings:
     choice_temperature: float = 4.5
     top_k: int | None = None
     order: str = CONFIDENCE
+    finalise: str = "sample"
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -76,6 +84,8 @@ class DecodingSettings:
             raise UserError(f"No schedule is called {self.schedule!r}: choose one of {', '.join(SCHEDULES)}.")
         if self.order != CONFIDENCE and self.order not in ORDERS:
             raise UserError(f"No order is called {self.order!r}: choose {CONFIDENCE} or one of {', '.join(ORDERS)}.")
+        if self.finalise not in FINALISE:
+            raise UserError(f"Tokens cannot be finalised by {self.finalise!r}: choose one of {', '.join(FINALISE)}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +102,9 @@ class DecodingStep:
             tokens that were known from the start.
         logits: (B, n, V) float32 that the draws were made from: guided, and refined if this is the exit.
         final: whether this is the last step (then `tokens` equals `predicted`).
+        unary: (B, n, V) float32, the logits before they were refined; None where nothing refines.
+        plain: (B, n) long, what `predicted` would be without refining, by the same noise: the early exit's tokens;
+            None where nothing refines.
     """
 
     index: int
@@ -102,6 +115,8 @@ class DecodingStep:
     confidence: Tensor
     logits: Tensor
     final: bool
+    unary: Tensor | None = None
+    plain: Tensor | None = None
 
 
 def default_exit_step(steps: int) -> int:
@@ -115,6 +130,7 @@ def method_settings(method: str, steps: int = 24, exit_step: int | None = None, 
     With n = `steps` and k = `exit_step` (`default_exit_step(n)` if None):
       full         n of n steps; `exit_step` is not used
       early-exit   k of n steps, the rest take their current predictions
+      markovgen    k of n steps, the rest are inferred by the random field: hand its `refine` to `decode`
       rescheduled  k of k steps: the cost of the early exit, spent on a schedule of its own
       halton       k of k steps in Halton order with its arc cosine schedule and no confidence noise (arXiv 2503.17076)
 
@@ -131,7 +147,7 @@ def method_settings(method: str, steps: int = 24, exit_step: int | None = None, 
     early = DecodingSettings(
         **{**options, "steps": steps, "exit_step": default_exit_step(steps) if exit_step is None else exit_step}
     )
-    if method == "early-exit":
+    if method in ("early-exit", "markovgen"):
         return early
     alone: dict[str, Any] = {**options, "steps": early.exit_step}
     if method == "halton":
@@ -196,11 +212,23 @@ def decode(
     for step in range(1, last + 1):
         final = step == last
         logits = tokens_to_logits(tokens, step).float()
+        finalise = settings.finalise if step == settings.exit_step else "sample"
+        noise: Tensor | None = None
+        if settings.temperature > 0 and finalise != "argmax":
+            cut = settings.top_k is not None and finalise == "sample"
+            width = min(settings.top_k or logits.shape[2], logits.shape[2]) if cut else logits.shape[2]
+            noise = gumbel_noise(undecided, width, generators).mul_(settings.temperature).to(logits.device)
+        unary: Tensor | None = None
+        plain: Tensor | None = None
         if refine is not None and step == exit_step:
-            logits = refine(logits, tokens, mask).float()
-        drawn, log_probability = draw_tokens(
-            logits, mask, undecided, generators, temperature=settings.temperature, top_k=settings.top_k
-        )
+            unary = logits
+            plain = tokens.masked_scatter(mask, draw_tokens(unary, mask, noise, settings.top_k)[0])
+            if finalise == "perturb" and noise is not None:
+                perturbed = unary.masked_scatter(mask.unsqueeze(-1), unary[mask] + noise)
+                logits = unary + (refine(perturbed, tokens, mask).float() - perturbed)  # the messages alone
+            else:
+                logits = refine(unary, tokens, mask).float()
+        drawn, log_probability = draw_tokens(logits, mask, noise, settings.top_k)
         predicted = tokens.masked_scatter(mask, drawn)
         confidence = confidence.masked_scatter(mask, log_probability.exp())
         if final:
@@ -214,25 +242,22 @@ def decode(
             undecided = list(left_by_step[step - 1])
             mask = lowest(scores, mask, undecided)
         tokens = predicted.masked_fill(mask, mask_token_id)
-        yield DecodingStep(step, settings.steps, tokens, predicted, mask, confidence, logits, final)
+        yield DecodingStep(
+            step, settings.steps, tokens, predicted, mask, confidence, logits, final, unary=unary, plain=plain
+        )
 
 
 def draw_tokens(
-    logits: Tensor,
-    mask: Tensor,
-    undecided: Sequence[int],
-    generators: Sequence[torch.Generator],
-    *,
-    temperature: float = 1.0,
-    top_k: int | None = None,
+    logits: Tensor, mask: Tensor, noise: Tensor | None = None, top_k: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Draws a token for each of the M masked positions, in row-major order, by the Gumbel-max trick.
 
     Args:
         logits: (B, n, V) float32.
         mask: (B, n) bool, positions to draw.
-        undecided: masked positions of each row; their sum is M.
-        generators: one CPU generator a row.
+        noise: Gumbel noise times the temperature, (M, V), or (M, top_k) for the candidates from the likeliest down;
+            None takes the likeliest.
+        top_k: candidates; None: all V.
 
     Returns:
         tokens (M,) long, and their log probability (M,) under the softmax of `logits` (not tempered, not cut).
@@ -242,11 +267,9 @@ def draw_tokens(
     names: Tensor | None = None
     if top_k is not None and top_k < candidates.shape[1]:
         candidates, names = candidates.topk(top_k)  # (M, k) each
-    if temperature > 0:
-        noise = gumbel_noise(undecided, candidates.shape[1], generators).to(logits.device)
-        choice = noise.mul_(temperature).add_(candidates).argmax(-1, keepdim=True)  # (M, 1)
-    else:
-        choice = candidates.argmax(-1, keepdim=True)  # (M, 1)
+        if noise is not None and noise.shape[1] > top_k:
+            noise = noise.gather(1, names)  # (M, V) -> (M, k)
+    choice = (candidates if noise is None else noise + candidates).argmax(-1, keepdim=True)  # (M, 1)
     log_probability = (candidates.gather(1, choice) - normaliser).clamp_max_(0).squeeze(1)  # (M,)
     return (choice if names is None else names.gather(1, choice)).squeeze(1), log_probability
 

@@ -6,11 +6,10 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from markovgen_app.decoding.sampler import METHODS
 from markovgen_app.requests import GenerateRequest
 from markovgen_app.runtime import Runtime
 
-from .handlers import Handlers
+from .handlers import NOT_FOR_ALL, Handlers
 from .limits import VisitorLimit
 from .theme import static
 from .words import knows_html
@@ -20,6 +19,7 @@ MODEL_QUEUE = "model"  # one concurrency group for all that uses the model
 _METHODS = {
     "full": "Full: every step, the reference",
     "early-exit": "Early exit: stop before the end, take the best guess for the rest",
+    "markovgen": "MarkovGen: stop before the end, let the random field settle the rest",
     "rescheduled": "Rescheduled: as few steps, but planned that way from the start",
     "halton": "Halton: as few steps, spread evenly over the picture",
 }
@@ -59,7 +59,7 @@ def generate_tab(runtime: Runtime, limit: VisitorLimit, examples: list[dict[str,
                 examples=examples,
             )
         with gr.Column(elem_id="options"):
-            methods = [(_METHODS.get(name, name), name) for name in METHODS]
+            methods = [(_METHODS.get(name, name), name) for name in runtime.pipeline.methods]
             method = gr.Radio(methods, value="full", label="Method", elem_id="method")
             count = gr.Radio([1, 2, 3, 4], value=1, label="Pictures", elem_id="count")
             gr.HTML(_fold("advanced", "Advanced", open=False), apply_default_css=False)
@@ -91,7 +91,7 @@ def generate_tab(runtime: Runtime, limit: VisitorLimit, examples: list[dict[str,
     running.then(None, js=_FINISHED_JS)
     stop.click(None, cancels=[running])
     prompt.change(handlers.look_up_words, prompt, hints, trigger_mode="always_last", js=_SETTLED_JS, **quietly)
-    not_for_all = [controls[name] for name in ("exit_step", "order", "schedule", "choice_temperature")]
+    not_for_all = [controls[name] for name in NOT_FOR_ALL]
     method.change(handlers.show_fields, method, not_for_all, **quietly)
     seed = controls["seed"]
     seed.change(handlers.seed_note, seed, forget_seed, trigger_mode="always_last", **quietly)
@@ -146,5 +146,15 @@ def _advanced_options() -> dict[str, gr.components.Component]:
         "top_k": optional("top_k", "Top-k", "all"),
         "order": choice("order", "Order"),
         "schedule": choice("schedule", "Schedule"),
+        "finalise": gr.Dropdown(
+            list(get_args(GenerateRequest.model_fields["finalise"].annotation)),
+            label="Last tokens",
+            visible=False,
+            **_about("finalise"),
+        ),
+        "mrf_iterations": optional("mrf_iterations", "Field iterations", "the field's own", visible=False),
+        "mrf_clamp": gr.Checkbox(
+            label="Decided tokens speak as they are", visible=False, elem_classes="mg-wide", **_about("mrf_clamp")
+        ),
         "guidance_ramp": gr.Checkbox(label="Guidance ramp", elem_classes="mg-wide", **_about("guidance_ramp")),
     }

@@ -21,6 +21,19 @@ from .links import fields_of
 from .stage import StageRun
 from .words import hints_html, notice_html
 
+_SHORT = ("early-exit", "markovgen", "rescheduled", "halton")
+_CONFIDENT = ("full", "early-exit", "markovgen", "rescheduled")
+NOT_FOR_ALL = {
+    "exit_step": _SHORT,
+    "order": _CONFIDENT,
+    "schedule": _CONFIDENT,
+    "choice_temperature": _CONFIDENT,
+    "finalise": ("early-exit", "markovgen"),
+    "mrf_iterations": ("markovgen",),
+    "mrf_clamp": ("markovgen",),
+}
+"""Fields that only some methods read, and which."""
+
 Components = dict[gr.components.Component, Any]
 log = logging.getLogger(__name__)
 
@@ -91,8 +104,8 @@ class Handlers:
         return gr.update(value=f"Seed {seed[:12]} is kept: use a new one each time", visible=bool(seed.strip()))
 
     def show_fields(self, method: str) -> list[dict[str, Any]]:
-        """Hides what a method does not read: exit step in full; order, schedule and order noise in Halton's own."""
-        return [gr.update(visible=method != "full"), *(gr.update(visible=method != "halton") for _ in range(3))]
+        """Hides the fields of `NOT_FOR_ALL` that a method does not read."""
+        return [gr.update(visible=method in methods) for methods in NOT_FOR_ALL.values()]
 
     def _fill(self, read: Callable[[], GenerateRequest]) -> Components:
         try:

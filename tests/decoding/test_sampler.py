@@ -13,6 +13,7 @@ from torch import Tensor
 from markovgen_app.decoding.order import ORDERS
 from markovgen_app.decoding.sampler import (
     CONFIDENCE,
+    FINALISE,
     METHODS,
     DecodingSettings,
     DecodingStep,
@@ -73,6 +74,7 @@ def any_settings(draw: st.DrawFn) -> DecodingSettings:
         choice_temperature=draw(st.sampled_from([0.0, 4.5])),
         top_k=draw(st.none() | st.integers(1, CODES + 3)),
         order=draw(st.sampled_from([CONFIDENCE, *sorted(ORDERS)])),
+        finalise=draw(st.sampled_from(FINALISE)),
     )
 
 
@@ -154,7 +156,7 @@ def test_other_seeds_give_other_tokens() -> None:
 def test_early_exit_is_the_full_run_cut_short_with_its_predictions(
     unknown: list[int], settings: DecodingSettings
 ) -> None:
-    tokens = partly_masked(unknown)
+    tokens, settings = partly_masked(unknown), dataclasses.replace(settings, finalise="sample")
     full = run(tokens, dataclasses.replace(settings, exit_step=None))
     cut = run(tokens, settings)
     assert cut[-1].tokens.equal(full[len(cut) - 1].predicted)
@@ -242,6 +244,49 @@ def test_refining_by_nothing_is_plain_decoding(unknown: list[int], settings: Dec
     refined = run(tokens, settings, refine=lambda logits, tokens, mask: logits)
     assert len(plain) == len(refined)
     assert plain[-1].tokens.equal(refined[-1].tokens)
+    assert plain[-1].confidence.equal(refined[-1].confidence)
+
+
+@given(unknown=unknowns, settings=any_settings(), seed=st.integers(0, 99))
+def test_a_refined_exit_tells_what_the_plain_one_would_have_taken(
+    unknown: list[int], settings: DecodingSettings, seed: int
+) -> None:
+    tokens = partly_masked(unknown, seed)
+    plain = run(tokens, settings)
+    refined = run(tokens, settings, refine=lambda logits, tokens, mask: logits.flip(2))
+    assert all(step.plain is None and step.unary is None for step in [*plain, *refined[:-1]])
+    if refined[-1].plain is not None:
+        assert refined[-1].plain.equal(plain[-1].predicted)
+        assert refined[-1].unary is not None and refined[-1].unary.equal(plain[-1].logits)
+
+
+def test_the_ways_to_finalise() -> None:
+    tokens = partly_masked([POSITIONS])
+    settings = DecodingSettings(steps=6, exit_step=2)
+    sampled, likeliest, perturbed = (
+        run(tokens, dataclasses.replace(settings, finalise=how))[-1] for how in ("sample", "argmax", "perturb")
+    )
+    left = run(tokens, settings)[0].mask
+    assert perturbed.tokens.equal(sampled.tokens)
+    assert likeliest.tokens[left].equal(likeliest.logits[left].argmax(-1))
+    assert not likeliest.tokens.equal(sampled.tokens)
+
+
+def test_perturbed_logits_are_what_the_field_sees_and_decides_by() -> None:
+    """Perturb and MAP: the noise is on the logits before the field, and the field's answer is taken as it is."""
+    seen = []
+
+    def echo(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        seen.append(logits)
+        return logits * 3
+
+    tokens, settings = partly_masked([POSITIONS]), DecodingSettings(steps=6, exit_step=2, finalise="perturb")
+    first, last = run(tokens, settings, refine=echo)
+    assert last.unary is not None
+    noise = (seen[0] - last.unary)[first.mask]
+    assert noise.std() > 0.5
+    assert seen[0][~first.mask].equal(last.unary[~first.mask])
+    assert last.predicted[first.mask].equal(seen[0][first.mask].argmax(-1))
 
 
 def test_refine_sees_the_exit_and_decides_what_is_left_only() -> None:
@@ -279,9 +324,8 @@ def test_draws_follow_the_distribution() -> None:
     logits = torch.tensor([0.0, 1.0, 2.0, -1.0]).expand(1, 20_000, 4)
     mask = torch.ones(1, 20_000, dtype=torch.bool)
     for temperature in (0.5, 1.0):
-        drawn, log_probability = draw_tokens(
-            logits, mask, [20_000], [torch.Generator().manual_seed(3)], temperature=temperature
-        )
+        noise = gumbel_noise([20_000], 4, [torch.Generator().manual_seed(3)]) * temperature
+        drawn, log_probability = draw_tokens(logits, mask, noise)
         shares = drawn.bincount(minlength=4) / 20_000
         torch.testing.assert_close(shares, (logits[0, 0] / temperature).softmax(-1), atol=0.012, rtol=0)
         torch.testing.assert_close(log_probability, logits[0, 0].log_softmax(-1)[drawn])
@@ -312,9 +356,9 @@ def test_lowest_keeps_exactly_as_many_as_asked_even_among_equals(data: st.DataOb
 
 
 def test_methods_are_presets_of_one_loop() -> None:
-    full, early, rescheduled, halton = (method_settings(name, 24, 8, top_k=3) for name in METHODS)
+    full, early, markovgen, rescheduled, halton = (method_settings(name, 24, 8, top_k=3) for name in METHODS)
     assert full == DecodingSettings(steps=24, top_k=3)
-    assert early == DecodingSettings(steps=24, exit_step=8, top_k=3)
+    assert early == markovgen == DecodingSettings(steps=24, exit_step=8, top_k=3)
     assert rescheduled == DecodingSettings(steps=8, top_k=3)
     assert (halton.steps, halton.exit_step, halton.order, halton.schedule) == (8, None, "halton", "arccos")
     assert method_settings("full", order="z_curve").order == "z_curve"
@@ -335,6 +379,7 @@ def test_methods_are_presets_of_one_loop() -> None:
         {"choice_temperature": float("inf")},
         {"schedule": "cubist"},
         {"order": "sideways"},
+        {"finalise": "prayer"},
         {"method": "magic"},
     ],
 )
