@@ -30,7 +30,7 @@ from ..models.tokenizer import ImageTokenizer
 from ..models.transformer import MuseTransformer
 from ..pixels import stacked, to_levels, to_pixels
 from .data import scene_batches
-from .loop import LoopConfig, Trainer, copy_half, read_config, without_denormals
+from .loop import LoopConfig, Trainer, copy_half, read_config, start_from, without_denormals
 from .muon import Muon
 
 _SHARD = 4096
@@ -51,6 +51,7 @@ class BaseConfig(LoopConfig):
     num_layers: int = 6
     num_heads: int = 4
     text_conditioning: Literal["prefix", "cross-attention"] = "prefix"
+    start_from: Path | None = Field(None, description="folder of exported weights to start from")
 
 
 def mask_rates(count: int, full_mask_share: float, generator: torch.Generator) -> Tensor:
@@ -180,6 +181,9 @@ def train(config_path: Path, resume: bool = False) -> None:
         text_conditioning=config.text_conditioning,
         levels=tokenizer.config.levels,
     )
+    if config.start_from:
+        codes = {"codebook_size": tokenizer.codebook_size, "levels": tokenizer.config.levels}
+        model = start_from(MuseTransformer, config.start_from, config, **codes)
     trainer = Trainer(config, model, build_optimizers(model, config.matrix_rate, config.learning_rate))
     if resume:
         trainer.resume()

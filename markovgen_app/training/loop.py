@@ -58,6 +58,7 @@ class LoopConfig(BaseModel):
 
 
 ConfigT = TypeVar("ConfigT", bound=LoopConfig)
+ModelT = TypeVar("ModelT", bound=ModelMixin)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -116,6 +117,31 @@ def update_average(average: nn.Module, module: nn.Module, decay: float, step: in
 def copy_half(model: ModelMixin, folder: Path) -> None:
     """Save a model's weights as fp16 safetensors in shards under 10 MB; the model itself stays as it is."""
     copy.deepcopy(model).cpu().half().save_pretrained(folder, max_shard_size="9MB")
+
+
+def start_from(kind: type[ModelT], folder: Path, config: LoopConfig, **required: Any) -> ModelT:
+    """A model exported by an earlier run, in float32, to be trained on with a fresh optimiser.
+
+    The sizes are those in the folder; where the configuration file names one as well, it must be the same.
+
+    Args:
+        kind: the model's class.
+        folder: holds its config.json and its weights.
+        config: the run's settings; fields that are called as the model's are compared if the file sets them.
+        required: further values of the model's config that must be met.
+
+    Raises:
+        UserError: no such model, or a model of other sizes.
+    """
+    if not (folder / "config.json").is_file():
+        raise UserError(f"There is no exported model in {folder}: correct start_from, or remove it.")
+    model = kind.from_pretrained(folder, torch_dtype=torch.float32)
+    named = {name: getattr(config, name) for name in config.model_fields_set & set(model.config)}
+    for name, wanted in (named | required).items():
+        wanted, found = (list(value) if isinstance(value, tuple) else value for value in (wanted, model.config[name]))
+        if wanted != found:
+            raise UserError(f"The model in {folder} has {name} = {found}, this run {wanted}: start from another model.")
+    return model
 
 
 class Trainer:

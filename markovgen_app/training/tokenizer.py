@@ -26,7 +26,7 @@ from ..evaluation.metrics import psnr
 from ..models.tokenizer import ImageTokenizer
 from ..pixels import stacked, to_levels, to_pixels
 from .data import SceneBatch, scene_batches
-from .loop import LoopConfig, Trainer, copy_half, read_config, without_denormals
+from .loop import LoopConfig, Trainer, copy_half, read_config, start_from, without_denormals
 
 
 class TokenizerConfig(LoopConfig):
@@ -131,7 +131,7 @@ def train(config_path: Path, resume: bool = False) -> None:
     torch.manual_seed(config.seed)
     model = ImageTokenizer(config.levels, config.channels, config.encoder_blocks, config.decoder_blocks)
     if config.start_from:
-        model = ImageTokenizer.from_pretrained(config.start_from, torch_dtype=torch.float32)
+        model = start_from(ImageTokenizer, config.start_from, config)
     model = model.to(memory_format=torch.channels_last)
     model.encoder.requires_grad_(not config.freeze_encoder)
     judge = PatchDiscriminator() if config.adversarial_weight else None

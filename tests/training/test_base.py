@@ -8,6 +8,7 @@ import yaml
 from safetensors.torch import load_file
 
 from markovgen_app.data.scenes import SceneDataset
+from markovgen_app.errors import UserError
 from markovgen_app.models.tokenizer import ImageTokenizer
 from markovgen_app.models.transformer import MuseTransformer
 from markovgen_app.training import base
@@ -104,3 +105,30 @@ def test_a_tiny_run_trains_samples_exports_and_resumes(tiny_run):
     (folder / "tiny.yaml").write_text(yaml.safe_dump(settings))
     base.train(folder / "tiny.yaml", resume=True)
     assert torch.load(folder / "runs/tiny/state.pt", weights_only=True)["step"] == 6
+
+
+def test_a_run_starts_from_exported_weights_of_its_sizes(tiny_run):
+    folder, _, settings = tiny_run
+    base.train(folder / "tiny.yaml")
+    first = MuseTransformer.from_pretrained(folder / "runs/tiny/weights", torch_dtype=torch.float32)
+    warm = {
+        **settings,
+        "name": "warm",
+        "steps": 1,
+        "start_from": str(folder / "runs/tiny/weights"),
+        "warmup_steps": 1000,
+    }
+    (folder / "warm.yaml").write_text(yaml.safe_dump(warm))
+    base.train(folder / "warm.yaml")
+    second = MuseTransformer.from_pretrained(folder / "runs/warm/weights", torch_dtype=torch.float32)
+    moved = max((a - b).abs().max() for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert moved < 1e-3  # one step at a thousandth of the rate, where fresh weights differ by more than 1
+    (folder / "warm.yaml").write_text(yaml.safe_dump({**warm, "hidden_size": 32}))
+    with pytest.raises(UserError, match="hidden_size = 16, this run 32"):
+        base.train(folder / "warm.yaml")
+    (folder / "warm.yaml").write_text(yaml.safe_dump({**warm, "start_from": str(folder / "nowhere")}))
+    with pytest.raises(UserError, match="no exported model"):
+        base.train(folder / "warm.yaml")
+    del warm["hidden_size"]
+    (folder / "warm.yaml").write_text(yaml.safe_dump({**warm, "name": "sizes from the folder"}))
+    base.train(folder / "warm.yaml")
