@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import UserError
 
 DEFAULT_MODEL = "weights"
+_SECRET = ("ADMIN_PASSWORD", "DATABASE")  # never repeated in a message
 
 
 class Settings(BaseSettings):
@@ -32,6 +33,13 @@ class Settings(BaseSettings):
     visitor_per_minute: float = Field(default=6, gt=0, description="pictures that a visitor gets back every minute")
     code_url: str | None = Field(default=None, description="where the code is, for the header's link")
     save_metadata: bool = Field(default=True, description="write the settings into PNG files")
+    study: Path | None = Field(default=None, description="folder of a preference study to serve at /rate and /results")
+    database: str | None = Field(
+        default=None, description="URL of the study's database; the file study.db in its folder if not given"
+    )
+    admin_password: SecretStr | None = Field(default=None, min_length=8, description="opens the study's /results")
+    study_invite_only: bool = Field(default=False, description="only people with an invitation may rate")
+    study_public: bool = Field(default=False, description="show /results without the password once the study is closed")
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -45,7 +53,8 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]).upper() if first["loc"] else ""
-        raise UserError(f"MARKOVGEN_{name}: {first['msg']}, not {first['input']!r}.") from None
+        given = "" if name in _SECRET else f", not {first['input']!r}"
+        raise UserError(f"MARKOVGEN_{name}: {first['msg']}{given}.") from None
 
 
 def model_path(model: str) -> str:

@@ -29,6 +29,14 @@ def test_what_is_wrong_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     assert "\n" not in str(caught.value)
 
 
+def test_secrets_are_never_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MARKOVGEN_ADMIN_PASSWORD", "short")
+    with pytest.raises(UserError, match="MARKOVGEN_ADMIN_PASSWORD: .*at least 8") as caught:
+        load_settings()
+    assert "short" not in str(caught.value)
+    assert "long enough" not in repr(load_settings(admin_password="long enough"))
+
+
 def test_the_default_checkpoint_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repository = Path(__file__).parent.parent
     monkeypatch.chdir(tmp_path)

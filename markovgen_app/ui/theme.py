@@ -1,6 +1,6 @@
 """The look: one accent colour on warm paper, by day and by night.
 
-Every colour of the app is named once, here. `static/*.css` reads them through Gradio's own variables.
+The colours are those of palette.py; `static/*.css` reads them through Gradio's own variables.
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ from urllib.parse import quote
 
 import gradio as gr
 
+from markovgen_app.palette import (
+    ACCENT,
+    ACCENT_STRONG,
+    CARD,
+    INK,
+    LINE,
+    MUTED,
+    ON_ACCENT,
+    PAPER,
+    RAISED,
+    WASH,
+)
+
 STATIC = Path(__file__).parent / "static"
 _STYLES = ("page.css", "stage.css", "words.css")
 _SCRIPTS = ("page.js",)
-
-# name: (light, dark). Text on its background has a contrast of at least 4.5 in both.
-PAPER = ("#faf7f1", "#151311")
-CARD = ("#ffffff", "#1f1c19")
-RAISED = ("#f3eee5", "#2a2622")
-INK = ("#201b15", "#f5efe6")
-MUTED = ("#6a6055", "#b0a597")
-LINE = ("#e6dfd3", "#37312b")
-ACCENT = ("#bf3f0c", "#ff9a62")
-ACCENT_STRONG = ("#9d3208", "#ffb185")
-ON_ACCENT = ("#ffffff", "#1c0f06")
-WASH = ("#fdeee4", "#3a2417")
 
 _SANS = (
     "ui-sans-serif",
