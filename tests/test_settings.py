@@ -31,7 +31,7 @@ def test_what_is_wrong_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_secrets_are_never_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARKOVGEN_ADMIN_PASSWORD", "short")
-    with pytest.raises(UserError, match="MARKOVGEN_ADMIN_PASSWORD: .*at least 8") as caught:
+    with pytest.raises(UserError, match=r"MARKOVGEN_ADMIN_PASSWORD: .*at least 8") as caught:
         load_settings()
     assert "short" not in str(caught.value)
     assert "long enough" not in repr(load_settings(admin_password="long enough"))
