@@ -1,0 +1,154 @@
+"""Pictures from outside: whatever file people bring becomes RGB pixels the right way up, or one line that says why not.
+
+The size is read from the file's header and checked before anything is unpacked, so that memory stays bounded.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageColor, ImageOps
+
+from .errors import UserError
+
+MAX_PIXELS = 16_000_000
+MIN_SIDE = 16
+MAX_ASPECT = 8
+MAX_BYTES = 64_000_000
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+_READABLE = "choose a PNG, JPEG, WebP, GIF, BMP or TIFF file"
+
+Source = str | Path | bytes | IO[bytes] | Image.Image
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A picture that was taken in.
+
+    Attributes:
+        image: RGB, upright.
+        notes: lines on what was done to it, most often none.
+    """
+
+    image: Image.Image
+    notes: tuple[str, ...] = ()
+
+
+def open_picture(source: Source, *, background: str = "white") -> Opened:
+    """Take in a picture: the first frame of a moving one, turned as its EXIF data say, flattened, 8 bits a channel.
+
+    Args:
+        source: file, its bytes, or a picture of Pillow's.
+        background: colour that shows through transparent parts, as Pillow names colours.
+
+    Raises:
+        UserError: no picture, a damaged one, or one that is too large, too small or too long and thin.
+    """
+    try:
+        colour = ImageColor.getrgb(background)[:3]
+    except ValueError:
+        raise UserError(f"No colour is called {background!r}: write one as white or #ffcc00.") from None
+    image, notes = _unpacked(source)
+    image, filled = _to_rgb(image, colour)
+    if filled:
+        notes.append(f"Its transparent parts are filled with {background}.")
+    return Opened(image, tuple(notes))
+
+
+def open_mask(source: Source) -> np.ndarray:
+    """Take in a mask: (H, W) float32 in [0, 1], white (1) where the picture may change; transparent counts as black.
+
+    Raises:
+        UserError: as in `open_picture`.
+    """
+    image, _ = _to_rgb(_unpacked(source)[0], (0, 0, 0))
+    return np.asarray(image.convert("L"), dtype=np.float32) / 255
+
+
+def mask_picture(mask: np.ndarray) -> Image.Image:
+    """A mask (H, W) in [0, 1] as a grey picture, which `open_mask` reads back."""
+    return Image.fromarray(np.rint(mask * 255).astype(np.uint8))
+
+
+def _unpacked(source: Source) -> tuple[Image.Image, list[str]]:
+    """The picture's first frame, upright, in the mode that it was stored in, and notes on that."""
+    name = Path(source).name if isinstance(source, (str, Path)) else "The file"
+    image = source if isinstance(source, Image.Image) else _opened(source, name)
+    _check_size(*image.size)
+    notes = []
+    if image.format in ("GIF", "PNG", "WEBP", "TIFF") and getattr(image, "n_frames", 1) > 1:
+        still = "page" if image.format == "TIFF" else "frame"
+        notes.append(f"The picture has {getattr(image, 'n_frames', 1)} {still}s: the first one is used.")
+    try:
+        image.seek(0)
+        image.load()
+    except Exception as error:  # damaged files fail in as many ways as there are formats
+        raise UserError(f"{name} is cut short or damaged: save or download it again.") from error
+    try:
+        return ImageOps.exif_transpose(image), notes
+    except Exception:  # damaged EXIF data do not make a picture unreadable
+        return image, notes
+
+
+def _opened(source: str | Path | bytes | IO[bytes], name: str) -> Image.Image:
+    if isinstance(source, (str, Path)):
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise UserError(f"There is no file {source}: check its name and folder.")
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{name} has more than {MAX_BYTES // 1_000_000} MB: save it smaller.")
+        source = path
+    elif isinstance(source, bytes):
+        source = io.BytesIO(source)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # sizes are checked below
+            return Image.open(source, formats=_FORMATS)
+    except Image.DecompressionBombError:
+        raise UserError(f"{name} has too many pixels: {_SMALLER}.") from None
+    except OSError as error:
+        if isinstance(error, PermissionError):
+            raise UserError(f"{name} cannot be read: check its permissions.") from None
+        raise UserError(f"{name} is no picture that can be read: {_READABLE}.") from None
+    except Exception as error:  # damaged files fail in as many ways as there are formats
+        raise UserError(f"{name} is no picture that can be read: {_READABLE}.") from error
+
+
+_SMALLER = f"shrink it to {MAX_PIXELS // 1_000_000} megapixels or fewer, for example 4,000 × 4,000"
+
+
+def _check_size(width: int, height: int) -> None:
+    given = f"The picture is {width:,} × {height:,} pixels"
+    if width * height > MAX_PIXELS:
+        raise UserError(f"{given}: {_SMALLER}.")
+    if min(width, height) < MIN_SIDE:
+        raise UserError(f"{given}: choose one of at least {MIN_SIDE} × {MIN_SIDE}.")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise UserError(f"{given}: cut it to at most {MAX_ASPECT} times as long as it is wide.")
+
+
+def _to_rgb(image: Image.Image, background: tuple[int, ...]) -> tuple[Image.Image, bool]:
+    """The picture in RGB with 8 bits a channel, and whether transparent parts of it were filled."""
+    if image.mode.startswith(("I", "F")):
+        return _from_deep(image).convert("RGB"), False
+    if not image.has_transparency_data:
+        return image.convert("RGB"), False
+    layer = image.convert("RGBA")
+    flat = Image.new("RGBA", layer.size, (*background, 255))
+    flat.alpha_composite(layer)
+    return flat.convert("RGB"), layer.getextrema()[3][0] < 255  # type: ignore[index,operator]
+
+
+def _from_deep(image: Image.Image) -> Image.Image:
+    """A grey picture of 16 or 32 bits, or of floats, in 8 bits: its format's white, or what it holds, becomes 255."""
+    levels = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    if image.mode.startswith("I"):
+        white = 65535.0 if levels.max() < 65536 else levels.max()
+    else:
+        white = max(1.0, levels.max())
+    return Image.fromarray(np.rint(levels.clip(0, white) / white * 255).astype(np.uint8))
