@@ -141,7 +141,7 @@ def _to_rgb(image: Image.Image, background: tuple[int, ...]) -> tuple[Image.Imag
     layer = image.convert("RGBA")
     flat = Image.new("RGBA", layer.size, (*background, 255))
     flat.alpha_composite(layer)
-    return flat.convert("RGB"), layer.getextrema()[3][0] < 255  # type: ignore[index,operator]
+    return flat.convert("RGB"), bool(np.asarray(layer.getchannel("A")).min() < 255)
 
 
 def _from_deep(image: Image.Image) -> Image.Image:
