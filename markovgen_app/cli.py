@@ -264,10 +264,19 @@ def train_scorer(config: ConfigOption, resume: ResumeOption = False) -> None:
     train(config, resume)
 
 
+@train_app.command("mrf")
+def train_mrf(config: ConfigOption, resume: ResumeOption = False) -> None:
+    """Train the random field on a checkpoint's half-decoded pictures."""
+    from .training.mrf import train
+
+    train(config, resume)
+
+
 @train_app.command("export")
 def export_weights(
     tokenizer: Annotated[Path, typer.Option("--tokenizer", help="folder of trained tokenizer weights")],
     base: Annotated[Path, typer.Option("--base", help="folder of trained base transformer weights")],
+    mrf: Annotated[Path | None, typer.Option("--mrf", help="folder of a trained random field")] = None,
     out: Annotated[Path, typer.Option("--out", help="the checkpoint's folder")] = Path("weights"),
     vocabulary: Annotated[
         str, typer.Option("--vocabulary", help="that they were trained on: full or frequent")
@@ -276,7 +285,7 @@ def export_weights(
     """Put trained parts together into one checkpoint that every command and the app can load."""
     from .training.export import export
 
-    export(tokenizer, base, out, vocabulary)
+    export(tokenizer, base, out, vocabulary, mrf=mrf)
     print(out)
 
 

@@ -13,7 +13,7 @@ from ..data.vocabulary import BACKGROUNDS, COLOURS, STYLES
 from ..errors import UserError
 from ..models.tokenizer import ImageTokenizer
 from ..models.transformer import MuseTransformer
-from ..pipeline import MarkovGenPipeline
+from ..pipeline import MarkovGenPipeline, load_field
 from ..vocabulary import Vocabulary
 
 ModelT = TypeVar("ModelT", bound=ModelMixin)
@@ -30,11 +30,12 @@ def load_part(kind: type[ModelT], folder: Path) -> ModelT:
     return kind.from_pretrained(folder, torch_dtype=torch.float32)
 
 
-def export(tokenizer: Path, base: Path, out: Path, vocabulary: str) -> None:
+def export(tokenizer: Path, base: Path, out: Path, vocabulary: str, *, mrf: Path | None = None) -> None:
     """Write a checkpoint in diffusers' folder format to `out`.
 
     Args:
         tokenizer, base: folders that the training stages write (runs/NAME/weights).
+        mrf: folder of a random field; none is exported if not given.
         vocabulary: the nouns that the base transformer was trained on.
 
     Raises:
@@ -44,6 +45,9 @@ def export(tokenizer: Path, base: Path, out: Path, vocabulary: str) -> None:
         raise UserError(f"There is no vocabulary {vocabulary!r}: choose one of {', '.join(VOCABULARIES)}.")
     words = Vocabulary.of(VOCABULARIES[vocabulary], BACKGROUNDS, STYLES, COLOURS)
     pipeline = MarkovGenPipeline(
-        load_part(MuseTransformer, base), load_part(ImageTokenizer, tokenizer), vocabulary=words
+        load_part(MuseTransformer, base),
+        load_part(ImageTokenizer, tokenizer),
+        vocabulary=words,
+        mrf=load_field(mrf) if mrf else None,
     )
     pipeline.save_pretrained(out)

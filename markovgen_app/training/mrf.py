@@ -1,0 +1,219 @@
+"""Train the random field on half-decoded pictures, the backbone frozen.
+
+A run is a list of stages, each an objective on one kind of states (see `states`):
+
+    masked       the paper's stage 1: tokens of real pictures, `mask_share` of them hidden at random; the field alone,
+                 its logits f = 0, infers them; cross-entropy.
+    marginal     mean field from the backbone's logits at step k, committed tokens clamped; its marginals are to match
+                 the targets. On own states this is the paper's stage 2: KL(target ‖ Q), where the target is the
+                 backbone's final token (one-hot, so cross-entropy), or with `distributions` what it was drawn from.
+    conditional  ours: pseudo-likelihood (Besag, 1975) given the backbone, − log p(x_i | x_−i, f) of every undecided
+                 token. All neighbours of a token are known here, so couplings are learned that the marginal objective
+                 cannot see: it only ever meets neighbours that are blurs of many tokens.
+
+The report at every checkpoint is the cross-entropy of undecided tokens of held-out real pictures in nats: of the
+backbone alone, of mean field, and of the conditionals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..checkpoint import find_checkpoint
+from ..data.scenes import SceneDataset, Vocabulary
+from ..decoding.sampler import method_settings
+from ..errors import UserError
+from ..models.mrf import MarkovRandomField
+from ..models.text import TextEncoder
+from ..pipeline import MarkovGenPipeline, load_field
+from .base import random_mask
+from .loop import LoopConfig, Trainer, copy_half, read_config, without_denormals
+from .states import Backbone, Kind, States, StateSource
+
+
+class Stage(BaseModel):
+    """One objective, for a share of the run's minutes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    objective: Literal["masked", "marginal", "conditional"]
+    states: Kind = "real"
+    share: float = Field(1.0, gt=0, description="of the run's time, relative to the other stages")
+    distributions: bool = Field(False, description="marginal on own states: match distributions, not tokens")
+    mask_share: float = Field(0.2, gt=0, le=1, description="masked: tokens to hide")
+
+    @model_validator(mode="after")
+    def _distributions_are_known(self) -> Stage:
+        if self.distributions and (self.objective, self.states) != ("marginal", "own"):
+            raise ValueError("distributions are only known of own states, and matched by the objective marginal")
+        return self
+
+
+class MrfConfig(LoopConfig):
+    """Settings of a random field's run."""
+
+    model: Path = Field(Path("weights"), description="checkpoint with the backbone")
+    text_encoder: str | None = Field(None, description="folder of the text encoder; the installed package by default")
+    vocabulary: Vocabulary = "frequent"
+    start_from: Path | None = Field(None, description="weights of a field to go on from")
+    parametrisation: Literal["dense", "low-rank", "directional"] = "directional"
+    rank: int = Field(64, ge=1)
+    neighbourhood: int = Field(7, ge=3)
+    iterations: int = Field(3, ge=1, description="mean-field updates, in training and as the field's own number")
+    damping: float = Field(0.0, ge=0, lt=1)
+    learning_rate: float = Field(2e-3, gt=0, description="Adam's")
+    stages: list[Stage] = Field(min_length=1)
+    steps_planned: int = Field(24, ge=1, description="steps n of the decoding that states are sampled from")
+    exit_steps: list[int] = Field([6, 8, 10, 12, 16, 18, 20], min_length=1, description="steps k to learn for")
+    guidance_scale: float = Field(3.0, ge=0)
+    pictures: int = Field(1024, ge=64, description="training scenes to sample states of, per kind")
+    held_out: int = Field(64, ge=64, description="scenes of the split tune for the report")
+
+
+def undecided_loss(field: MarkovRandomField, states: States, logits: Tensor, stage: Stage) -> Tensor:
+    """The objectives marginal and conditional: cross-entropy in nats over the undecided tokens, given f = `logits`."""
+    mask = states.tokens >= field.config.codebook_size  # (S, n), the mask token
+    if stage.objective == "conditional":
+        return F.cross_entropy(field.conditional_logits(logits, states.targets)[mask], states.targets[mask])
+    return F.cross_entropy(field(logits, states.tokens, ~mask)[mask], states.targets[mask])
+
+
+def distribution_loss(field: MarkovRandomField, states: States, logits: Tensor, final_logits: Tensor) -> Tensor:
+    """KL(target ‖ Q) in nats over the undecided tokens, the targets being distributions; the paper's stage 2."""
+    mask = states.tokens >= field.config.codebook_size  # (S, n)
+    refined = field(logits, states.tokens, ~mask)[mask].log_softmax(-1)  # (M, V)
+    return F.kl_div(refined, final_logits[mask].log_softmax(-1), reduction="batchmean", log_target=True)
+
+
+def masked_loss(field: MarkovRandomField, tokens: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """The paper's stage 1: cross-entropy in nats of a random `share` of the tokens (B, n), from all the others."""
+    mask = random_mask(torch.full((len(tokens),), share), tokens.shape[1], generator).to(tokens.device)
+    flat = torch.zeros(*tokens.shape, field.config.codebook_size, device=tokens.device)  # (B, n, V)
+    return F.cross_entropy(field(flat, tokens, ~mask)[mask], tokens[mask])
+
+
+@torch.no_grad()
+def held_out_report(field: MarkovRandomField, backbone: Backbone, states: States) -> dict[str, float]:
+    """Nats per undecided token of real pictures: the backbone alone, mean field, and the conditionals."""
+    sums, count = torch.zeros(3), 0
+    for start in range(0, len(states), 8):
+        part = states[slice(start, start + 8)].to(backbone.device)
+        mask = part.tokens >= field.config.codebook_size
+        logits = backbone.transformer.logits(part.hidden)
+        answers = (logits, field(logits, part.tokens, ~mask), field.conditional_logits(logits, part.targets))
+        each = [F.cross_entropy(answer[mask], part.targets[mask], reduction="sum").cpu() for answer in answers]
+        sums, count = sums + torch.stack(each), count + int(mask.sum())
+    return dict(zip(("plain", "mean_field", "conditional"), (sums / count).tolist(), strict=True))
+
+
+def load_backbone(config: MrfConfig) -> Backbone:
+    """The frozen models of the configuration's checkpoint.
+
+    Raises:
+        UserError: the checkpoint is missing or damaged, or an exit step is beyond the steps.
+    """
+    settings = method_settings("full", config.steps_planned, guidance_scale=config.guidance_scale)
+    exits = tuple(sorted(set(config.exit_steps)))
+    if not 1 <= exits[0] <= exits[-1] <= config.steps_planned:
+        raise UserError(f"Exit steps must be between 1 and the {config.steps_planned} steps, not {list(exits)}.")
+    text_encoder = TextEncoder.from_pretrained(config.text_encoder)
+    pipeline = MarkovGenPipeline.from_pretrained(find_checkpoint(config.model), text_encoder=text_encoder)
+    return Backbone(pipeline.transformer, pipeline.tokenizer, text_encoder, settings, exits)
+
+
+def copy_weights(source: MarkovRandomField, target: MarkovRandomField) -> None:
+    """Fill a field with another one's weights; UserError where they differ in shape."""
+    shapes = [{name: tuple(value.shape) for name, value in field.state_dict().items()} for field in (source, target)]
+    if shapes[0] != shapes[1]:
+        raise UserError(
+            f"The field to start from is {source.config.parametrisation} with {shapes[0]}, the configuration asks for"
+            f" {target.config.parametrisation} with {shapes[1]}: make them agree."
+        )
+    target.load_state_dict(source.state_dict())
+
+
+@without_denormals
+def train(config_path: Path, resume: bool = False) -> None:
+    """Train by the configuration file; the averaged weights go to runs/NAME/weights at every checkpoint.
+
+    Raises:
+        UserError: the configuration, the checkpoint or the field to go on from is wrong.
+    """
+    config = read_config(config_path, MrfConfig)
+    torch.manual_seed(config.seed)
+    backbone = load_backbone(config)
+    field = MarkovRandomField(
+        config.parametrisation,
+        backbone.transformer.config.codebook_size,
+        backbone.transformer.grid,
+        config.rank,
+        config.neighbourhood,
+        config.iterations,
+        config.damping,
+    )
+    if config.start_from is not None:
+        copy_weights(load_field(config.start_from), field)
+    trainer = Trainer(config, field, [torch.optim.Adam(field.parameters(), config.learning_rate, betas=(0.9, 0.99))])
+    if resume:
+        trainer.resume()
+    for model in (backbone.transformer, backbone.tokenizer, backbone.text_encoder):
+        model.to(trainer.device)
+    folder = config.runs / "states"
+
+    def source(split: Literal["train", "tune"], kind: Kind, pictures: int, distributions: bool = False) -> StateSource:
+        scenes = SceneDataset(config.seed, 128, split, config.vocabulary)
+        return StateSource(backbone, scenes, kind, pictures, folder, distributions=distributions)
+
+    sources = {
+        (stage.states, stage.distributions): source("train", stage.states, config.pictures, stage.distributions)
+        for stage in config.stages
+    }
+    report_source = source("tune", "real", config.held_out)
+    held_out = States.cat([report_source.shard(number) for number in range(report_source.shards)])
+
+    def batches() -> Iterator[tuple[Stage, States]]:
+        while True:
+            stage = stage_at(config.stages, trainer.minutes / config.minutes)
+            states = sources[stage.states, stage.distributions]
+            yield stage, states.batch(config.batch_size, trainer.step, config.seed)
+
+    def loss(batch: tuple[Stage, States], step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
+        stage, states = batch
+        if stage.objective == "masked":
+            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+            value = masked_loss(field, states.targets, stage.mask_share, generator)
+        else:
+            with torch.no_grad():
+                logits = backbone.transformer.logits(states.hidden)
+            if stage.distributions:
+                assert states.target_hidden is not None
+                with torch.no_grad():
+                    final_logits = backbone.transformer.logits(states.target_hidden)
+                value = distribution_loss(field, states, logits, final_logits)
+            else:
+                value = undecided_loss(field, states, logits, stage)
+        return value, {stage.objective: value.detach()}
+
+    def on_checkpoint() -> None:
+        average: MarkovRandomField = trainer.average  # type: ignore[assignment]
+        trainer.log({"step": trainer.step, **held_out_report(average, backbone, held_out)})
+        copy_half(average, config.folder / "weights")
+
+    trainer.fit(batches(), loss, on_checkpoint)
+
+
+def stage_at(stages: list[Stage], progress: float) -> Stage:
+    """The stage that a run is in after `progress` (0 … 1) of its time."""
+    total, passed = sum(stage.share for stage in stages), 0.0
+    for stage in stages:
+        passed += stage.share / total
+        if progress < passed:
+            return stage
+    return stages[-1]

@@ -1,0 +1,233 @@
+"""Half-decoded pictures for the random field to learn from, sampled once and kept on disk.
+
+A state is what the field meets at the exit of the decoding loop: the tokens before step k, what the backbone says about
+the undecided ones (its guided logits, kept as the hidden states that its head turns into them, which is eight times
+smaller), and what should come of them. Two kinds:
+
+    own     the backbone decodes a caption from nothing to the end, with guidance; the target is its own final token
+            (MarkovGen, arXiv 2308.10997, section 4: "match its final predictions").
+    real    the tokens of a real picture are uncovered in the order in which the loop would commit them, so that masks
+            look as they do at run time; the target is the picture's token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..data.scenes import SceneDataset
+from ..decoding.guidance import guided_logits
+from ..decoding.sampler import DecodingSettings, decode, draw_tokens, gumbel_noise, lowest
+from ..decoding.schedule import mask_counts
+from ..models.text import TextEncoder
+from ..models.tokenizer import ImageTokenizer
+from ..models.transformer import MuseTransformer
+from ..pixels import stacked, to_pixels
+
+Kind = Literal["own", "real"]
+_BATCH = 16
+_SHARD = 64  # pictures
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """S states over n tokens.
+
+    Attributes:
+        tokens: (S, n) long, the mask token where undecided.
+        hidden: (S, n, d), `transformer.logits(hidden)` are the guided logits.
+        targets: (S, n) long, the token that every position gets in the end.
+        steps: (S,) long, the step k at which the loop would leave.
+        target_hidden: (S, n, d), the guided hidden state that each token was drawn from; of own states, if asked for.
+    """
+
+    tokens: Tensor
+    hidden: Tensor
+    targets: Tensor
+    steps: Tensor
+    target_hidden: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, rows: Tensor | slice) -> States:
+        return States(**{name: value[rows] for name, value in self.tensors().items()})
+
+    def to(self, device: torch.device) -> States:
+        """Ready for computing: on a device, integers long, hidden states float32."""
+        moved = {name: value.to(device) for name, value in self.tensors().items()}
+        return States(
+            **{name: value.float() if value.is_floating_point() else value.long() for name, value in moved.items()}
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The attributes that are there, by name."""
+        named = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in named.items() if value is not None}
+
+    @staticmethod
+    def cat(parts: Sequence[States]) -> States:
+        """All states of several lots of one kind."""
+        return States(**{name: torch.cat([part.tensors()[name] for part in parts]) for name in parts[0].tensors()})
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """What states are sampled with: the frozen models, the loop's settings and the exit steps k, in rising order."""
+
+    transformer: MuseTransformer
+    tokenizer: ImageTokenizer
+    text_encoder: TextEncoder
+    settings: DecodingSettings
+    exit_steps: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.exit_steps or not 1 <= min(self.exit_steps) <= max(self.exit_steps) <= self.settings.steps:
+            raise ValueError(f"exit steps {self.exit_steps} must be between 1 and the {self.settings.steps} steps")
+
+    @property
+    def device(self) -> torch.device:
+        return self.transformer.device
+
+    def guided_hidden(self, captions: Sequence[str]) -> Callable[[Tensor, int], Tensor]:
+        """(tokens (B, n), step) → guided hidden states (B, n, d): guidance and the head are linear, so they commute."""
+        text, empty = (self.text_encoder.encode(words).to(self.device) for words in (captions, [""]))
+        return guided_logits(self.transformer.hidden, text, empty, self.settings)
+
+
+@torch.no_grad()
+def own_states(
+    backbone: Backbone, captions: Sequence[str], seeds: Sequence[int], *, distributions: bool = False
+) -> States:
+    """States of len(captions) decodings at every exit step, exit step by exit step.
+
+    Args:
+        distributions: also keep what every token was drawn from.
+    """
+    hidden_at = backbone.guided_hidden(captions)
+    transformer = backbone.transformer
+    latest: list[Tensor] = []
+
+    def logits(tokens: Tensor, step: int) -> Tensor:
+        latest[:] = [hidden_at(tokens, step)]
+        return transformer.logits(latest[0])
+
+    positions = transformer.grid[0] * transformer.grid[1]
+    before = torch.full((len(captions), positions), transformer.mask_token_id, device=backbone.device)
+    final_hidden: Tensor | None = None
+    kept: list[tuple[int, Tensor, Tensor]] = []
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    loop = decode(logits, before, transformer.mask_token_id, backbone.settings, generators, grid=transformer.grid)
+    for step in loop:
+        undecided = before == transformer.mask_token_id  # (B, n)
+        if step.index in backbone.exit_steps:
+            kept.append((step.index, before, latest[0]))
+        final_hidden = latest[0] if final_hidden is None else final_hidden
+        final_hidden = torch.where(undecided.unsqueeze(-1), latest[0], final_hidden)
+        before = step.tokens
+    assert final_hidden is not None
+    target_hidden = final_hidden if distributions else None
+    return States.cat([_states(index, tokens, hidden, before, target_hidden) for index, tokens, hidden in kept])
+
+
+@torch.no_grad()
+def real_states(backbone: Backbone, captions: Sequence[str], targets: Tensor, seeds: Sequence[int]) -> States:
+    """States of pictures with tokens `targets` (B, n), uncovered as the loop would commit them, at every exit step."""
+    hidden_at = backbone.guided_hidden(captions)
+    transformer, settings = backbone.transformer, backbone.settings
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    count, positions = targets.shape
+    left = mask_counts(positions, settings.steps, settings.schedule)
+    mask = torch.ones_like(targets, dtype=torch.bool)  # (B, n)
+    hidden = hidden_at(torch.full_like(targets, transformer.mask_token_id), 1)
+    parts = []
+    for step in backbone.exit_steps:
+        wanted = left[step - 2] if step > 1 else positions
+        undecided = mask.sum(1).tolist()
+        noise = gumbel_noise(undecided, 1, generators).squeeze(1).to(backbone.device)  # (M,)
+        logits = transformer.logits(hidden).float()
+        draws = gumbel_noise(undecided, logits.shape[2], generators).to(backbone.device)
+        _, log_probability = draw_tokens(logits, mask, draws)
+        scores = log_probability + settings.choice_temperature * (1 - step / settings.steps) * noise
+        mask = lowest(scores, mask, [wanted] * count)
+        tokens = targets.masked_fill(mask, transformer.mask_token_id)
+        hidden = hidden_at(tokens, step)
+        parts.append(_states(step, tokens, hidden, targets))
+    return States.cat(parts)
+
+
+def _states(step: int, tokens: Tensor, hidden: Tensor, targets: Tensor, target_hidden: Tensor | None = None) -> States:
+    return States(
+        tokens.short().cpu(),
+        hidden.half().cpu(),
+        targets.short().cpu(),
+        torch.full((len(tokens),), step, dtype=torch.int16),
+        None if target_hidden is None else target_hidden.half().cpu(),
+    )
+
+
+class StateSource:
+    """States of the scenes of one split, sampled when they are first asked for.
+
+    Args:
+        backbone: what they are sampled with.
+        scenes: captions, and pictures for the kind "real".
+        kind: see the module's text.
+        pictures: how many scenes are used, in whole shards of 64; then the same states come again.
+        distributions: see `own_states`.
+        folder: where shards are kept; those of other weights or settings are never mixed up with these.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        scenes: SceneDataset,
+        kind: Kind,
+        pictures: int,
+        folder: Path,
+        *,
+        distributions: bool = False,
+    ) -> None:
+        self.backbone, self.scenes, self.kind, self.distributions = backbone, scenes, kind, distributions
+        self.shards = max(1, pictures // _SHARD)
+        models = (backbone.transformer, backbone.tokenizer)
+        weights = [float(sum(value.double().abs().sum() for value in model.state_dict().values())) for model in models]
+        told = [weights, backbone.settings, backbone.exit_steps, kind, distributions]
+        sample = [scenes.scene(index).caption for index in range(16)]
+        key = hashlib.blake2b(f"{told} {sample}".encode(), digest_size=8).hexdigest()
+        self.folder = folder / key
+        self._loaded: dict[int, States] = {}
+
+    def shard(self, number: int) -> States:
+        """States of pictures number · 64 …"""
+        path = self.folder / f"{number:05d}.safetensors"
+        if not path.is_file():
+            indices = range(number * _SHARD, (number + 1) * _SHARD)
+            parts = [self._sample(indices[start : start + _BATCH]) for start in range(0, _SHARD, _BATCH)]
+            states = States.cat(parts)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file({name: value.contiguous() for name, value in states.tensors().items()}, path)
+        return States(**load_file(path))
+
+    def _sample(self, indices: Sequence[int]) -> States:
+        captions = [self.scenes.scene(index).caption for index in indices]
+        if self.kind == "own":
+            return own_states(self.backbone, captions, indices, distributions=self.distributions)
+        pictures = to_pixels(stacked([self.scenes[index][1] for index in indices]), self.backbone.device)
+        return real_states(self.backbone, captions, self.backbone.tokenizer.encode(pictures), indices)
+
+    def batch(self, size: int, number: int, seed: int) -> States:
+        """Batch `number`: random states of one shard, on the backbone's device."""
+        shard = number % self.shards
+        if shard not in self._loaded:
+            self._loaded[shard] = self.shard(shard)
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        rows = torch.randint(len(self._loaded[shard]), (size,), generator=generator)
+        return self._loaded[shard][rows].to(self.backbone.device)

@@ -1,0 +1,207 @@
+"""The random field's training: states, objectives, the run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from builders import TINY_CODES, TINY_GRID, text_encoder, tiny_checkpoint, tiny_tokenizer, tiny_transformer
+
+from markovgen_app.data.scenes import SceneDataset
+from markovgen_app.decoding.sampler import decode, method_settings
+from markovgen_app.errors import UserError
+from markovgen_app.models.mrf import MarkovRandomField
+from markovgen_app.pipeline import MarkovGenPipeline
+from markovgen_app.training import mrf as training
+from markovgen_app.training import states as states_module
+from markovgen_app.training.mrf import MrfConfig, Stage
+from markovgen_app.training.states import Backbone, States, StateSource, own_states, real_states
+
+MASK = TINY_CODES
+N = TINY_GRID[0] * TINY_GRID[1]
+CAPTIONS = ["a panda", "two pizzas on grass", "a red robot"]
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    settings = method_settings("full", 6, guidance_scale=3.0)
+    return Backbone(tiny_transformer(), tiny_tokenizer(), text_encoder(), settings, (2, 4, 5))
+
+
+@pytest.fixture(scope="module")
+def own(backbone: Backbone) -> States:
+    return own_states(backbone, CAPTIONS, [7, 8, 9], distributions=True)
+
+
+def test_own_states_are_those_of_the_decoding_loop(backbone: Backbone, own: States) -> None:
+    model = backbone.transformer
+    logits_at = states_module.guided_logits(
+        model, text_encoder().encode(CAPTIONS), text_encoder().encode([""]), backbone.settings
+    )
+    generators = [torch.Generator().manual_seed(seed) for seed in (7, 8, 9)]
+    start = torch.full((3, N), MASK)
+    steps = list(decode(logits_at, start, MASK, backbone.settings, generators, grid=TINY_GRID))
+    assert len(own) == 9 and own.steps.tolist() == [2] * 3 + [4] * 3 + [5] * 3
+    for index in range(9):
+        step, row = int(own.steps[index]), index % 3
+        assert own.tokens[index].long().equal(steps[step - 2].tokens[row])
+        assert own.targets[index].long().equal(steps[-1].tokens[row])
+        logits = model.logits(own.hidden[index].float())
+        torch.testing.assert_close(logits, steps[step - 1].logits[row], atol=2e-2, rtol=2e-2)
+
+
+def test_target_distributions_are_what_each_token_was_drawn_from(backbone: Backbone, own: States) -> None:
+    """A committed token is likely under its distribution in a way that a random one is not."""
+    assert own.target_hidden is not None
+    log_p = backbone.transformer.logits(own.target_hidden.float()).log_softmax(-1)
+    drawn = log_p.gather(-1, own.targets.long().unsqueeze(-1)).mean()
+    other = log_p.gather(-1, own.targets.long().roll(1, 0).unsqueeze(-1)).mean()
+    assert drawn > other
+
+
+def test_real_states_uncover_the_pictures_tokens_by_the_schedule(backbone: Backbone) -> None:
+    targets = torch.randint(TINY_CODES, (3, N), generator=torch.Generator().manual_seed(0))
+    found = real_states(backbone, CAPTIONS, targets, [0, 1, 2])
+    left = states_module.mask_counts(N, 6, "cosine")
+    for index in range(len(found)):
+        mask = found.tokens[index] == MASK
+        assert int(mask.sum()) == left[int(found.steps[index]) - 2]
+        assert found.tokens[index][~mask].long().equal(targets[index % 3][~mask])
+    assert found.target_hidden is None
+    by_step = (found.tokens == MASK).unflatten(0, (3, 3))  # (9, n) -> (steps, pictures, n)
+    assert not (by_step[1] & ~by_step[0]).any() and not (by_step[2] & ~by_step[1]).any()
+
+
+def test_shards_are_sampled_once_and_kept_apart(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(states_module, "_SHARD", 4)
+    monkeypatch.setattr(states_module, "_BATCH", 2)
+    scenes = SceneDataset(0, 32, "train", "frequent")
+    source = StateSource(backbone, scenes, "real", 8, tmp_path)
+    first = source.batch(5, 3, seed=0)
+    assert source.shards == 2 and len(first) == 5 and first.hidden.dtype == torch.float32
+    assert first.targets.equal(StateSource(backbone, scenes, "real", 8, tmp_path).batch(5, 3, seed=0).targets)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 1
+    assert StateSource(backbone, scenes, "own", 8, tmp_path).folder != source.folder
+    tuned = SceneDataset(0, 32, "tune", "frequent")
+    assert StateSource(backbone, tuned, "real", 8, tmp_path).folder != source.folder
+
+
+def coupled(count: int, generator: torch.Generator) -> torch.Tensor:
+    """Tokens (count, n) of a world in which every token equals its left neighbour, rows being independent."""
+    first = torch.randint(8, (count, TINY_GRID[0], 1), generator=generator)
+    return first.expand(-1, -1, TINY_GRID[1]).flatten(1)
+
+
+@pytest.mark.parametrize("objective", ["masked", "marginal", "conditional"])
+def test_every_objective_learns_that_neighbours_agree(objective: str) -> None:
+    torch.manual_seed(0)
+    field = MarkovRandomField("directional", TINY_CODES, TINY_GRID, rank=8, neighbourhood=3)
+    optimizer = torch.optim.Adam(field.parameters(), 0.02)
+    generator = torch.Generator().manual_seed(0)
+    losses = []
+    for _ in range(60):
+        targets = coupled(16, generator)
+        if objective == "masked":
+            value = training.masked_loss(field, targets, 0.3, generator)
+        else:
+            mask = torch.rand(targets.shape, generator=generator) < 0.4
+            found = States(targets.masked_fill(mask, MASK), torch.zeros(1), targets, torch.zeros(1))
+            flat = torch.zeros(*targets.shape, TINY_CODES)
+            value = training.undecided_loss(field, found, flat, Stage(objective=objective))
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(value.item())
+    assert losses[0] == pytest.approx(torch.tensor(float(TINY_CODES)).log().item(), abs=0.2)
+    assert losses[-1] < 1.5
+
+
+def test_matching_distributions_is_a_divergence(backbone: Backbone, own: States) -> None:
+    field = MarkovRandomField("low-rank", TINY_CODES, TINY_GRID, rank=4)
+    own = own.to(backbone.device)
+    logits = backbone.transformer.logits(own.hidden)
+    assert training.distribution_loss(field, own, logits, logits).item() == pytest.approx(0, abs=1e-5)
+    assert training.distribution_loss(field, own, logits, logits.flip(-1)).item() > 0.1
+
+
+def test_stages_share_the_time() -> None:
+    stages = [Stage(objective="masked", share=1), Stage(objective="marginal", states="own", share=3)]
+    assert [training.stage_at(stages, progress).objective for progress in (0, 0.24, 0.26, 1.0)] == [
+        "masked",
+        "masked",
+        "marginal",
+        "marginal",
+    ]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("weights"))
+
+
+def write_config(tmp_path: Path, checkpoint: Path, **changes: object) -> Path:
+    values = {
+        "name": "field",
+        "minutes": 5,
+        "steps": 6,
+        "batch_size": 4,
+        "log_every": 1,
+        "model": str(checkpoint),
+        "rank": 4,
+        "neighbourhood": 3,
+        "steps_planned": 6,
+        "exit_steps": [2, 4],
+        "pictures": 64,
+        "runs": str(tmp_path / "runs"),
+        "stages": [
+            {"objective": "masked", "share": 1e-9},
+            {"objective": "marginal", "states": "own", "distributions": True, "share": 1e-9},
+            {"objective": "conditional"},
+        ],
+        **changes,
+    }
+    path = tmp_path / "field.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_a_run_ends_with_a_field_that_the_pipeline_takes(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "SceneDataset", lambda seed, size, split, words: SceneDataset(seed, 32, split, words))
+    training.train(write_config(tmp_path, checkpoint))
+    log = [json.loads(line) for line in (tmp_path / "runs/field/log.jsonl").read_text().splitlines()]
+    report = next(line for line in reversed(log) if "mean_field" in line)
+    assert {"plain", "mean_field", "conditional"} < set(report)
+    field = tmp_path / "runs/field/weights"
+    pipeline = MarkovGenPipeline.from_pretrained(checkpoint, mrf=field, text_encoder=text_encoder())
+    assert pipeline("a panda", method="markovgen", steps=6, exit_step=2, seed=0).images
+    training.train(write_config(tmp_path, checkpoint, steps=8), resume=True)
+    assert json.loads((tmp_path / "runs/field/log.jsonl").read_text().splitlines()[-1])["step"] == 8
+    training.train(write_config(tmp_path, checkpoint, name="more", start_from=str(field), steps=1))
+    with pytest.raises(UserError, match="make them agree"):
+        training.train(write_config(tmp_path, checkpoint, name="other", start_from=str(field), rank=5))
+
+
+def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, checkpoint: Path) -> None:
+    for changes, message in (
+        ({"exit_steps": [2, 7]}, "Exit steps must be between 1 and the 6 steps"),
+        ({"model": str(tmp_path / "nowhere")}, "There is no folder"),
+        ({"start_from": str(tmp_path / "nowhere")}, "There is no random field"),
+        ({"stages": []}, "stages"),
+        ({"stages": [{"objective": "conditional", "distributions": True}]}, "distributions are only known of own"),
+    ):
+        with pytest.raises(UserError, match=message) as caught:
+            training.train(write_config(tmp_path, checkpoint, **changes))
+        assert "\n" not in str(caught.value)
+
+
+def test_configurations_with_the_project_are_valid() -> None:
+    for path in Path(__file__).parents[2].glob("configs/mrf*.yaml"):
+        config = training.read_config(path, MrfConfig)
+        assert config.stages
