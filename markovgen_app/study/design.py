@@ -95,11 +95,12 @@ class _Judged:
 
 
 class _Coverage:
-    """What has been judged so far, by item; and each pair's lead over all items."""
+    """What has been judged so far, by item; and each pair's total and lead over all items."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.places = {(prompt.id, pair): _Judged() for prompt in plan.prompts for pair in plan.pairs}
+        self.totals: Counter[Pair] = Counter()
         self.leads: Counter[Pair] = Counter()
 
     def add(self, trial: Trial) -> None:
@@ -108,6 +109,7 @@ class _Coverage:
         place = self.places[trial.prompt, pair]
         place.times += 1
         place.lead += lead
+        self.totals[pair] += 1
         self.leads[pair] += lead
 
 
@@ -162,8 +164,7 @@ def _choose(plan: Plan, rng: random.Random, coverage: _Coverage, seen: set[Item]
     chosen: list[Item] = []
 
     def urgency(pair: Pair) -> tuple[int, int, int]:
-        judged = min(open_items[pair])
-        return judged, given[pair], -len(open_items[pair][judged])
+        return min(open_items[pair]), given[pair], coverage.totals[pair]
 
     while len(chosen) < plan.session_length and any(open_items.values()):
         pairs = [pair for pair in plan.pairs if open_items[pair]]
