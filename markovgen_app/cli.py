@@ -180,7 +180,11 @@ MethodsOption = Annotated[
     str, typer.Option("--methods", help="parted by commas, with options such as early-exit:exit_step=12")
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="also write the JSON object to this file")]
-_COMPARED = "full,early-exit,rescheduled,halton"
+_COMPARED = "full,early-exit,early-exit:finalise=argmax,markovgen,rescheduled,halton"
+ScorerOption = Annotated[
+    Path | None,
+    typer.Option("--scorer", help="folder of the scorer [default: weights/scorer]", show_default=False),
+]
 
 
 @app.command()
@@ -194,10 +198,9 @@ def evaluate(
         int, typer.Option("--reconstructions", min=0, help="also judge the tokenizer on so many pictures")
     ] = 0,
     sheet: Annotated[Path | None, typer.Option("--sheet", help="PNG file for the first 16 pictures")] = None,
-    scorer: Annotated[
-        Path | None, typer.Option("--scorer", help="folder of the scorer [default: weights/scorer]", show_default=False)
-    ] = None,
+    scorer: ScorerOption = None,
     model: ModelOption = None,
+    mrf: MrfOption = None,
     device: DeviceOption = None,
     out: OutOption = None,
     as_json: JsonOption = False,
@@ -211,6 +214,7 @@ def evaluate(
         images,
         seeds,
         as_json,
+        mrf=mrf,
         device=device,
         split=split,
         scorer_folder=scorer,
@@ -222,10 +226,53 @@ def evaluate(
 
 
 @app.command()
+def sweep(
+    fields: Annotated[
+        str, typer.Option("--fields", help="folders of random fields, parted by commas [default: the checkpoint's own]")
+    ] = "",
+    images: Annotated[int, typer.Option("--images", help="prompts")] = 200,
+    exit_steps: Annotated[str, typer.Option("--exit-steps", help="parted by commas")] = "6,8,10,12,16,18,20",
+    iterations: Annotated[
+        str, typer.Option("--iterations", help="parted by commas, the usual one first")
+    ] = "3,1,2,5,8",
+    steps: Annotated[int, typer.Option("--steps", min=1, help="of the full run")] = 24,
+    guidance_scale: Annotated[float | None, _option("guidance_scale", "--guidance")] = None,
+    grid: Annotated[bool, typer.Option("--grid", help="cross all knobs instead of turning one at a time")] = False,
+    split: Annotated[str, typer.Option("--split", help="tune, or test to confirm")] = "tune",
+    plot: Annotated[Path | None, typer.Option("--plot", help="PNG or SVG file for the curves")] = None,
+    scorer: ScorerOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Try the random field's knobs at every exit step, all on the same half-decoded pictures."""
+    from .evaluation.sweep import main as report
+
+    report(
+        model,
+        fields,
+        images,
+        as_json,
+        exit_steps=exit_steps,
+        iterations=iterations,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        grid=grid,
+        split=split,
+        device=device,
+        scorer_folder=scorer,
+        plot_path=plot,
+        out=out,
+    )
+
+
+@app.command()
 def benchmark(
     methods: MethodsOption = _COMPARED,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="measurements of each, medians are printed")] = 5,
     model: ModelOption = None,
+    mrf: MrfOption = None,
     device: DeviceOption = None,
     out: OutOption = None,
     as_json: JsonOption = False,
@@ -233,7 +280,7 @@ def benchmark(
     """Print the latency table of parts and methods."""
     from .evaluation.benchmark import main as report
 
-    report(model, as_json, methods=methods, rounds=rounds, device=device, out=out)
+    report(model, as_json, methods=methods, rounds=rounds, mrf=mrf, device=device, out=out)
 
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="configuration file, see configs/")]

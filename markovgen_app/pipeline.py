@@ -125,7 +125,7 @@ class MarkovGenPipeline(DiffusionPipeline):
                 f" {transformer.config.text_width}: choose the text encoder that it was trained with."
             )
         if mrf is not None:
-            _check_field(mrf, transformer)
+            check_field(mrf, transformer)
         self.register_modules(
             transformer=transformer.eval().requires_grad_(False),
             tokenizer=tokenizer.eval().requires_grad_(False),
@@ -411,7 +411,7 @@ def load_field(folder: Path) -> MarkovRandomField:
     return field_of_folder
 
 
-def _check_field(mrf: MarkovRandomField, transformer: MuseTransformer) -> None:
+def check_field(mrf: MarkovRandomField, transformer: MuseTransformer) -> None:
     """Raise UserError where a random field is over other tokens than the transformer's."""
     own, wanted = (*mrf.grid, mrf.config.codebook_size), (*transformer.grid, transformer.config.codebook_size)
     if own != wanted:

@@ -223,11 +223,7 @@ def decode(
         if refine is not None and step == exit_step:
             unary = logits
             plain = tokens.masked_scatter(mask, draw_tokens(unary, mask, noise, settings.top_k)[0])
-            if finalise == "perturb" and noise is not None:
-                perturbed = unary.masked_scatter(mask.unsqueeze(-1), unary[mask] + noise)
-                logits = unary + (refine(perturbed, tokens, mask).float() - perturbed)  # the messages alone
-            else:
-                logits = refine(unary, tokens, mask).float()
+            logits = refined_logits(unary, tokens, mask, refine, noise if finalise == "perturb" else None)
         drawn, log_probability = draw_tokens(logits, mask, noise, settings.top_k)
         predicted = tokens.masked_scatter(mask, drawn)
         confidence = confidence.masked_scatter(mask, log_probability.exp())
@@ -245,6 +241,20 @@ def decode(
         yield DecodingStep(
             step, settings.steps, tokens, predicted, mask, confidence, logits, final, unary=unary, plain=plain
         )
+
+
+def refined_logits(
+    unary: Tensor, tokens: Tensor, mask: Tensor, refine: Refine, perturbation: Tensor | None = None
+) -> Tensor:
+    """Logits of the exit step after the random field, (B, n, V) float32.
+
+    With a `perturbation` (M, V) of the M undecided positions, the field sees perturbed logits, and the result is the
+    plain logits plus the messages that this caused: drawn with the same noise, that is perturb and MAP.
+    """
+    if perturbation is None:
+        return refine(unary, tokens, mask).float()
+    perturbed = unary.masked_scatter(mask.unsqueeze(-1), unary[mask] + perturbation)
+    return unary + (refine(perturbed, tokens, mask).float() - perturbed)
 
 
 def draw_tokens(

@@ -21,14 +21,16 @@ import numpy as np
 import torch
 
 from ..decoding.guidance import guided_logits
-from ..decoding.sampler import DecodingSettings, decode
+from ..decoding.sampler import DecodingSettings, decode, default_exit_step
+from ..decoding.schedule import mask_counts
 from ..errors import UserError
+from ..models.mrf import MarkovRandomField
 from ..pipeline import MarkovGenPipeline, Result, synchronize
 from ..requests import GenerateRequest
 from ..runtime import Runtime, load_runtime
 from ..settings import load_settings
 from .output import plain, write_report
-from .report import parse_methods
+from .report import available, parse_methods
 
 PROMPT = "a panda next to a pizza on a brick wall"
 COMPONENTS = (
@@ -54,7 +56,7 @@ def measure_components(pipeline: MarkovGenPipeline) -> dict[str, float]:
     """Milliseconds of each part that the pipeline has, for one picture.
 
     text_ms: prompt and empty prompt. base_step_ms: one step of the decoding loop with guidance, draws included.
-    detokenizer_ms: tokens to pixels.
+    base_mrf_ms: the random field's inference at the default exit step, all its updates. detokenizer_ms: tokens to pixels.
     """
     device, mask_id = pipeline.device, pipeline.transformer.mask_token_id
     texts = pipeline.text_encoder.encode([PROMPT, ""]).to(device)
@@ -69,11 +71,28 @@ def measure_components(pipeline: MarkovGenPipeline) -> dict[str, float]:
         grid=pipeline.grid,
     )
     first = next(steps)  # not counted: it may warm caches
-    return {
+    components = {
         "text_ms": 1e3 * seconds(lambda: pipeline.text_encoder.encode([PROMPT, ""]), device),
         "base_step_ms": 1e3 * seconds(lambda: next(steps), device),
         "detokenizer_ms": 1e3 * seconds(lambda: pipeline.tokenizer.decode(first.predicted, pipeline.grid), device),
     }
+    if pipeline.mrf is not None:
+        components["base_mrf_ms"] = 1e3 * field_seconds(pipeline.mrf, device)
+    return components
+
+
+def field_seconds(field: MarkovRandomField, device: torch.device, steps: int = 24, top_k: int | None = None) -> float:
+    """Seconds of one inference of a random field for one picture, committed tokens as at the default exit step."""
+    generator = torch.Generator().manual_seed(0)
+    positions, codes = field.grid[0] * field.grid[1], field.config.codebook_size
+    logits = torch.randn(1, positions, codes, generator=generator).to(device)
+    tokens = torch.randint(codes, (1, positions), generator=generator).to(device)
+    left = mask_counts(positions, steps)[default_exit_step(steps) - 2]
+    undecided = (torch.rand(1, positions, generator=generator).argsort(dim=1) < left).to(device)
+    refine = field.refine(top_k=top_k)
+    with torch.no_grad():
+        refine(logits, tokens, undecided)
+        return seconds(lambda: refine(logits, tokens, undecided), device)
 
 
 def measure_method(pipeline: MarkovGenPipeline, fields: Mapping[str, Any]) -> float:
@@ -156,8 +175,9 @@ def main(
     model: str | None = None,
     as_json: bool = False,
     *,
-    methods: str = "full,early-exit,rescheduled,halton",
+    methods: str = "full",
     rounds: int = 5,
+    mrf: str | None = None,
     device: str | None = None,
     out: Path | None = None,
 ) -> None:
@@ -173,7 +193,8 @@ def main(
     """
     with redirect_stdout(sys.stderr):
         chosen = parse_methods(methods)
-        report = plain(benchmark(load_runtime(load_settings(model=model, device=device)), chosen, rounds))
+        runtime = load_runtime(load_settings(model=model, mrf=mrf, device=device))
+        report = plain(benchmark(runtime, available(chosen, runtime.pipeline), rounds))
         if out:
             write_report(report, out)
     print(json.dumps(report) if as_json else text_table(report))

@@ -61,7 +61,7 @@ def write_report(report: Mapping[str, Any], path: Path) -> None:
         raise write_error(path.parent, error) from error
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
     if isinstance(value, Mapping):
         if not np.isfinite(value["value"]):
             return "–"
@@ -84,14 +84,14 @@ def text_table(report: Mapping[str, Any]) -> str:
     }
     rows = [["method", *columns]]
     for name, values in {**report["methods"], "real pictures": report["real"]}.items():
-        rows.append([name, *(_cell(values[key]) if key in values else "–" for key in columns.values())])
-    lines = _aligned(rows)
+        rows.append([name, *(cell(values[key]) if key in values else "–" for key in columns.values())])
+    lines = aligned(rows)
     lines += ["", "prompts right, by layout"]
     layouts = list(report["real"]["layouts"])
     by_layout = [["method", *layouts]]
     for name, values in {**report["methods"], "real pictures": report["real"]}.items():
-        by_layout.append([name, *(_cell(values["layouts"][layout]["prompt_accuracy"]) for layout in layouts)])
-    lines += _aligned(by_layout)
+        by_layout.append([name, *(cell(values["layouts"][layout]["prompt_accuracy"]) for layout in layouts)])
+    lines += aligned(by_layout)
     lines += [
         "",
         f"{report['images']} prompts of the {report['split']} split, seeds {report['seeds']}, {report['nouns']} nouns."
@@ -108,6 +108,6 @@ def text_table(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -98,6 +98,14 @@ def parse_methods(text: str) -> dict[str, dict[str, Any]]:
     return found
 
 
+def available(methods: Mapping[str, dict[str, Any]], pipeline: MarkovGenPipeline) -> dict[str, dict[str, Any]]:
+    """The methods that a pipeline can do; those it cannot are named on standard error."""
+    left_out = [name for name, fields in methods.items() if fields["method"] not in pipeline.methods]
+    if left_out:
+        print(f"Left out for want of a random field: {', '.join(left_out)}.", file=sys.stderr)
+    return {name: fields for name, fields in methods.items() if name not in left_out}
+
+
 def parse_seeds(text: str) -> list[int]:
     """Seeds as typed: "0,1,2".
 
@@ -185,7 +193,7 @@ def generate(
     """Pictures of every scene's caption, with every seed, by every method in turn."""
     made = {name: Made() for name in methods}
     jobs = list(product(seeds, range(len(scenes)), methods))
-    for seed, index, name in _shown(jobs, "pictures"):
+    for seed, index, name in progress(jobs, "pictures"):
         for event in pipeline.run(request_for(scenes[index], seed, index, methods[name])):
             if isinstance(event, Result):
                 picture = event.images[0]
@@ -225,7 +233,7 @@ def reference_for(
     if path and path.is_file():
         stored = load_file(path)
     else:
-        pictures = [real[index][1] for index in _shown(range(count), "real scenes")]
+        pictures = [real[index][1] for index in progress(range(count), "real scenes")]
         features = torch.from_numpy(look(scorer, pictures).features)
         tokens = encode(pipeline.tokenizer, pictures, pipeline.size[0])
         stored = {"features": features, "tokens": tokens.int()}
@@ -328,7 +336,7 @@ def reconstruction(
     used = torch.zeros(tokenizer.codebook_size, dtype=torch.bool)
     for size in (128, 256):
         values = []
-        for start in _shown(range(0, count, _BATCH), f"reconstructions at {size} px"):
+        for start in progress(range(0, count, _BATCH), f"reconstructions at {size} px"):
             rendered = [scenes.render(scene, size) for scene in drawn[start : start + _BATCH]]
             originals = to_pixels(rendered, size, tokenizer.device)
             tokens = tokenizer.encode(originals)
@@ -428,7 +436,7 @@ def evaluate(
     return report, shown
 
 
-def _shown(items: Sequence, what: str) -> Iterator:
+def progress(items: Sequence, what: str) -> Iterator:
     """The items, with their progress on standard error every few seconds."""
     started = last = time.monotonic()
     for number, item in enumerate(items):
@@ -442,11 +450,12 @@ def _shown(items: Sequence, what: str) -> Iterator:
 
 def main(
     model: str | None = None,
-    methods: str = "full,early-exit,rescheduled,halton",
+    methods: str = "full",
     images: int = 500,
     seeds: str = "0",
     as_json: bool = False,
     *,
+    mrf: str | None = None,
     device: str | None = None,
     split: str = "test",
     scorer_folder: Path | None = None,
@@ -471,10 +480,11 @@ def main(
         chosen, numbers = parse_methods(methods), parse_seeds(seeds)
         if images < 2:
             raise UserError(f"Images must be 2 or more, not {images}: intervals need several prompts.")
-        settings = load_settings(model=model, device=device)
+        settings = load_settings(model=model, mrf=mrf, device=device)
         folder = scorer_folder or Path(model_path(DEFAULT_MODEL)) / "scorer"
         scorer = load_scorer(folder, choose_device(settings.device))
         runtime = load_runtime(settings)
+        chosen = available(chosen, runtime.pipeline)
         report, pictures = evaluate(
             runtime.pipeline,
             scorer,

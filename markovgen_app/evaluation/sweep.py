@@ -1,0 +1,370 @@
+"""The sweep of what the MarkovGen paper leaves open: exit step, form of the field, iterations, clamping, finalising.
+
+    markovgen sweep --fields runs/mrf/weights,runs/mrf-dense/weights --images 200
+
+Every prompt is decoded once, to the end; at each exit step the loop's state and its generator are kept, and every
+variant finalises that same state with that same noise: variants differ by nothing else, and cost no transformer call.
+The split is `tune`: what is chosen here is confirmed by `markovgen evaluate` on `test`.
+
+The default plan turns one knob at a time around a centre, at every exit step; `--grid` crosses all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ..data.scenes import Scene
+from ..decoding.guidance import guided_logits
+from ..decoding.sampler import decode, draw_tokens, gumbel_noise, refined_logits
+from ..errors import UserError
+from ..models.mrf import MarkovRandomField
+from ..models.scorer import Reading, Scorer
+from ..pictures import write_error
+from ..pipeline import MarkovGenPipeline, check_field, load_field
+from ..pixels import to_levels
+from ..requests import GenerateRequest
+from ..runtime import choose_device, load_runtime
+from ..settings import DEFAULT_MODEL, load_settings, model_path
+from . import metrics
+from .output import aligned, cell, plain, write_report
+from .report import Reference, judged_values, load_scorer, look, progress, reference_for, request_for, scenes_for
+
+FULL = "full"
+EARLY_EXIT = "early-exit"
+MEASURES = ("scene_fd", "cmmd", "bigram_divergence", "prompt_accuracy")
+
+
+@dataclass(frozen=True, order=True)
+class Variant:
+    """One way to leave the loop. `field` is "early-exit" for none; the other knobs are those of a request."""
+
+    exit_step: int
+    field: str = EARLY_EXIT
+    iterations: int = 0
+    clamp: bool = True
+    finalise: str = "sample"
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """The values that are swept; the first of each list but the exit steps is the centre."""
+
+    exit_steps: tuple[int, ...] = (6, 8, 10, 12, 16, 18, 20)
+    iterations: tuple[int, ...] = (3, 1, 2, 5, 8)
+    clamp: tuple[bool, ...] = (True, False)
+    finalise: tuple[str, ...] = ("perturb", "sample", "argmax")
+
+
+def plan(fields: Sequence[str], knobs: Knobs, grid: bool = False) -> list[Variant]:
+    """All variants to measure, baselines included; `fields` are names, the first is the centre."""
+    found: dict[Variant, None] = {}
+    for step in knobs.exit_steps:
+        found |= dict.fromkeys(Variant(step, finalise=how) for how in ("sample", "argmax"))
+        if not fields:
+            continue
+        centre = Variant(step, fields[0], knobs.iterations[0], knobs.clamp[0], knobs.finalise[0])
+        if grid:
+            crossed = product(fields, knobs.iterations, knobs.clamp, knobs.finalise)
+            found |= dict.fromkeys(Variant(step, *values) for values in crossed)
+            continue
+        for name in ("field", "iterations", "clamp", "finalise"):
+            values: Sequence[Any] = fields if name == "field" else getattr(knobs, name)
+            for value in values:
+                knob: dict[str, Any] = {name: value}
+                found[replace(centre, **knob)] = None
+    return list(found)
+
+
+@torch.no_grad()
+def finalised(
+    pipeline: MarkovGenPipeline,
+    fields: Mapping[str, MarkovRandomField],
+    variants: Sequence[Variant],
+    request: GenerateRequest,
+) -> tuple[Tensor, list[Tensor]]:
+    """Tokens (n,) of the full run of a request, and of every variant of its exit, all by the same noise."""
+    settings = pipeline.decoding_settings(request)
+    texts = pipeline.text_encoder.encode([request.prompt, request.negative_prompt]).to(pipeline.device)
+    logits_at = guided_logits(pipeline.transformer, texts[[0]], texts[[1]], settings)
+    generator = torch.Generator().manual_seed(request.seeds[0])
+    mask_id, positions = pipeline.transformer.mask_token_id, pipeline.grid[0] * pipeline.grid[1]
+    by_step: dict[int, list[Variant]] = {}
+    for variant in variants:
+        by_step.setdefault(variant.exit_step, []).append(variant)
+    tokens_of: dict[Variant, Tensor] = {}
+
+    def watched(tokens: Tensor, step: int) -> Tensor:
+        logits = logits_at(tokens, step).float()
+        mask = tokens == mask_id  # (1, n)
+        state = generator.get_state()
+        for variant in by_step.get(step, ()):
+            noise = None
+            if variant.finalise != "argmax":
+                same = torch.Generator()
+                same.set_state(state)
+                drawn = gumbel_noise([int(mask.sum())], logits.shape[2], [same])
+                noise = (drawn * settings.temperature).to(logits.device)
+            answer = logits
+            if variant.field != EARLY_EXIT:
+                refine = fields[variant.field].refine(variant.iterations, clamp=variant.clamp)
+                answer = refined_logits(logits, tokens, mask, refine, noise if variant.finalise == "perturb" else None)
+            taken = tokens.masked_scatter(mask, draw_tokens(answer, mask, noise, settings.top_k)[0])
+            tokens_of[variant] = taken[0].cpu()
+        return logits
+
+    start = torch.full((1, positions), mask_id, device=pipeline.device)
+    *_, last = decode(watched, start, mask_id, settings, [generator], grid=pipeline.grid)
+    return last.tokens[0].cpu(), [tokens_of[variant] for variant in variants]
+
+
+def sweep(
+    pipeline: MarkovGenPipeline,
+    fields: Mapping[str, MarkovRandomField],
+    scorer: Scorer,
+    variants: Sequence[Variant],
+    images: int,
+    *,
+    options: Mapping[str, Any],
+    split: str = "tune",
+    references: int = 2048,
+    draws: int = 200,
+    cache: Path | None = None,
+) -> dict[str, Any]:
+    """Measure every variant, and the full run, on the first `images` prompts of a split.
+
+    Args:
+        fields: name → random field, as the variants name them.
+        options: fields of the request of the full run, such as steps and guidance scale.
+        draws: bootstrap resamples over prompts, for the intervals.
+
+    Raises:
+        UserError: an exit step is beyond the steps, a field does not fit, or the scorer does not know the nouns.
+    """
+    dataset = scenes_for(pipeline, scorer, split)
+    scenes = [dataset.scene(index) for index in range(images)]
+    reference = reference_for(pipeline, scorer, dataset, references, cache)
+    names: list[Variant | str] = [FULL, *variants]
+    tokens: list[list[Tensor]] = [[] for _ in names]
+    features: list[list[np.ndarray]] = [[] for _ in names]
+    readings: list[list[Any]] = [[] for _ in names]
+    for index in progress(range(images), "prompts"):
+        request = request_for(scenes[index], 0, index, {**options, "method": FULL})
+        whole, taken = finalised(pipeline, fields, variants, request)
+        for place, (grid, seen) in enumerate(_looked_at(pipeline, scorer, [whole, *taken])):
+            tokens[place].append(grid)
+            features[place].append(seen.features)
+            readings[place] += seen.readings
+    weights = metrics.resamples(images, draws)
+    rows = []
+    for place, name in enumerate(names):
+        values = _measured(
+            scenes,
+            torch.stack(tokens[place]),
+            np.concatenate(features[place]),
+            readings[place],
+            pipeline,
+            reference,
+            weights,
+        )
+        told = {"method": FULL} if isinstance(name, str) else {"method": _method(name), **asdict(name)}
+        rows.append({**told, **values})
+    return {"images": images, "split": split, "options": dict(options), "rows": rows}
+
+
+def _looked_at(pipeline: MarkovGenPipeline, scorer: Scorer, grids: Sequence[Tensor]) -> Iterator[tuple[Tensor, Any]]:
+    for start in range(0, len(grids), 16):
+        part = torch.stack(list(grids[start : start + 16]))  # (B, n)
+        pictures = list(to_levels(pipeline.tokenizer.decode(part.to(pipeline.device), pipeline.grid)))
+        for grid, picture in zip(part, pictures, strict=True):
+            yield grid, look(scorer, [picture])
+
+
+def _method(variant: Variant) -> str:
+    return EARLY_EXIT if variant.field == EARLY_EXIT else "markovgen"
+
+
+def _measured(
+    scenes: Sequence[Scene],
+    tokens: Tensor,
+    features: np.ndarray,
+    readings: Sequence[Reading],
+    pipeline: MarkovGenPipeline,
+    reference: Reference,
+    weights: np.ndarray,
+) -> dict[str, metrics.Interval]:
+    equal = np.full((1, len(features)), 1 / len(features))
+    mixed = np.concatenate([equal, weights])  # (1 + R, M)
+    kernel = reference.kernel.resampled(features, mixed)
+    counts = metrics.bigram_counts(tokens, pipeline.grid, reference.groups)  # (M, 2, K²)
+    shares = (torch.from_numpy(mixed).float() @ counts.flatten(1)).unflatten(1, (2, -1))  # (1 + R, 2, K²)
+    bigrams = metrics.bigram_divergence(shares, reference.bigrams).numpy()
+    return {
+        "scene_fd": metrics.centred(
+            reference.frechet(features), metrics.distances(reference.frechet, features, weights)
+        ),
+        "cmmd": metrics.centred(float(kernel[0]), kernel[1:]),
+        "bigram_divergence": metrics.centred(float(bigrams[0]), bigrams[1:]),
+        "prompt_accuracy": metrics.mean_interval(judged_values(scenes, readings)["prompt_accuracy"], weights),
+    }
+
+
+def text_table(report: Mapping[str, Any]) -> str:
+    """The report for people, the best scene-FD of every exit step marked."""
+    rows = [
+        [
+            "exit",
+            "method",
+            "field",
+            "iterations",
+            "clamp",
+            "finalise",
+            "scene-FD",
+            "CMMD",
+            "bigrams",
+            "prompts right",
+            "",
+        ]
+    ]
+    best = {
+        step: min(row["scene_fd"]["value"] for row in report["rows"] if row.get("exit_step") == step)
+        for step in {row["exit_step"] for row in report["rows"] if "exit_step" in row}
+    }
+    for row in report["rows"]:
+        knobs = ["–"] * 6
+        if "exit_step" in row:
+            named = row["method"] == "markovgen"
+            inner = [row["field"], str(row["iterations"]), "yes" if row["clamp"] else "no"] if named else ["–"] * 3
+            knobs = [str(row["exit_step"]), row["method"], *inner, row["finalise"]]
+        else:
+            knobs[1] = row["method"]
+        mark = "best" if row["scene_fd"]["value"] == best.get(row.get("exit_step")) else ""
+        rows.append([*knobs, *(cell(row[name]) for name in MEASURES), mark])
+    note = (
+        f"{report['images']} prompts of the {report['split']} split; brackets: 95 % bootstrap intervals over prompts."
+    )
+    return "\n".join([*aligned(rows), "", note])
+
+
+def plot(report: Mapping[str, Any], path: Path) -> None:
+    """Scene-FD and prompt accuracy over the exit step: the baselines, and the best variant of every field.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    panels = figure.subplots(1, 2)
+    rows = [row for row in report["rows"] if "exit_step" in row]
+    lines: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        name = f"{row['method']} ({row['finalise']})" if row["method"] == EARLY_EXIT else row["field"]
+        lines.setdefault(name, []).append(row)
+    for panel, measure, label in zip(
+        panels, ("scene_fd", "prompt_accuracy"), ("scene-FD (lower is better)", "prompts right"), strict=True
+    ):
+        for name, found in lines.items():
+            steps = sorted({row["exit_step"] for row in found})
+            chosen = [
+                min((r for r in found if r["exit_step"] == k), key=lambda r: r["scene_fd"]["value"]) for k in steps
+            ]
+            panel.plot(steps, [row[measure]["value"] for row in chosen], marker="o", label=name)
+        panel.axhline(report["rows"][0][measure]["value"], color="black", linestyle=":", label="full")
+        panel.set_xlabel("exit step k of n")
+        panel.set_title(label, fontsize=10)
+    panels[0].legend(fontsize=7)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110)
+    except OSError as error:
+        raise write_error(path.parent, error) from error
+
+
+def whole_numbers(text: str, what: str) -> tuple[int, ...]:
+    """Numbers as typed, parted by commas; UserError where they are none."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"{what} are whole numbers parted by commas, not {text!r}.") from None
+
+
+def main(
+    model: str | None = None,
+    fields: str = "",
+    images: int = 200,
+    as_json: bool = False,
+    *,
+    exit_steps: str = "6,8,10,12,16,18,20",
+    iterations: str = "3,1,2,5,8",
+    steps: int = 24,
+    guidance_scale: float | None = None,
+    grid: bool = False,
+    split: str = "tune",
+    device: str | None = None,
+    scorer_folder: Path | None = None,
+    plot_path: Path | None = None,
+    out: Path | None = None,
+) -> None:
+    """`markovgen sweep`: print the table, or one JSON object.
+
+    Args:
+        fields: folders of random fields, parted by commas, the centre first; the checkpoint's own if empty.
+        grid: cross all knobs instead of turning one at a time.
+        plot_path: PNG or SVG file.
+
+    Raises:
+        UserError: one line on what is wrong.
+    """
+    with redirect_stdout(sys.stderr):
+        knobs = Knobs(whole_numbers(exit_steps, "Exit steps"), whole_numbers(iterations, "Iterations"))
+        if not 1 <= min(knobs.exit_steps) <= max(knobs.exit_steps) <= steps:
+            raise UserError(f"Exit steps must be between 1 and the {steps} steps, not {exit_steps}.")
+        if min(knobs.iterations) < 1:
+            raise UserError(f"Iterations must be 1 or more, not {iterations}.")
+        if images < 2:
+            raise UserError(f"Images must be 2 or more, not {images}: intervals need several prompts.")
+        settings = load_settings(model=model, device=device)
+        folder = scorer_folder or Path(model_path(DEFAULT_MODEL)) / "scorer"
+        scorer = load_scorer(folder, choose_device(settings.device))
+        pipeline = load_runtime(settings).pipeline
+        named = {_name(Path(path)): load_field(Path(path)) for path in fields.split(",") if path}
+        if not named and pipeline.mrf is not None:
+            named = {"mrf": pipeline.mrf}
+        for field in named.values():
+            check_field(field, pipeline.transformer)
+            torch.nn.Module.to(field, pipeline.device)
+        options: dict[str, Any] = {"steps": steps}
+        if guidance_scale is not None:
+            options["guidance_scale"] = guidance_scale
+        report = plain(
+            sweep(
+                pipeline,
+                named,
+                scorer,
+                plan(list(named), knobs, grid),
+                images,
+                options=options,
+                split=split,
+                cache=Path("runs/evaluation"),
+            )
+        )
+        if out:
+            write_report(report, out)
+        if plot_path:
+            plot(report, plot_path)
+    print(json.dumps(report) if as_json else text_table(report))
+
+
+def _name(folder: Path) -> str:
+    """runs/NAME/weights → NAME, else the folder's own name."""
+    return folder.parent.name if folder.name == "weights" else folder.name

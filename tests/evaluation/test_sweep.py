@@ -1,0 +1,99 @@
+"""The sweep: its plan, and that its pictures are those that the app would make."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from builders import TINY_CODES, TINY_GRID, tiny_field, tiny_pipeline
+from PIL import Image
+from scorers import tiny_scorer
+
+from markovgen_app.errors import UserError
+from markovgen_app.evaluation import sweep as module
+from markovgen_app.evaluation.sweep import Knobs, Variant, plan
+from markovgen_app.models.mrf import MarkovRandomField
+from markovgen_app.pipeline import MarkovGenPipeline
+from markovgen_app.requests import GenerateRequest
+
+KNOBS = Knobs((2, 4), (2, 1), (True, False), ("perturb", "sample", "argmax"))
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> MarkovGenPipeline:
+    return tiny_pipeline()
+
+
+def test_the_plan_turns_one_knob_at_a_time() -> None:
+    variants = plan(["a", "b"], KNOBS)
+    assert len(variants) == len(set(variants))
+    per_step = Counter(variant.exit_step for variant in variants)
+    assert per_step == {2: 8, 4: 8}
+    centre = Variant(2, "a", 2, True, "perturb")
+    for variant in variants[: per_step[2]]:
+        if variant.field != module.EARLY_EXIT:
+            same = [getattr(variant, n) == getattr(centre, n) for n in ("field", "iterations", "clamp", "finalise")]
+            assert sum(same) >= 3
+
+
+def test_the_grid_crosses_everything_and_no_field_leaves_the_baselines() -> None:
+    assert len(plan(["a", "b"], KNOBS, grid=True)) == 2 * (2 + 2 * 2 * 2 * 3)
+    assert {variant.field for variant in plan([], KNOBS)} == {module.EARLY_EXIT}
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+def test_every_variant_is_the_picture_of_its_request(pipeline: MarkovGenPipeline, guidance_scale: float) -> None:
+    fields = {"steps": 6, "guidance_scale": guidance_scale}
+    request = GenerateRequest(prompt="a panda", seed=5, **fields)
+    assert pipeline.mrf is not None
+    variants = plan(["mrf"], KNOBS, grid=True)
+    whole, taken = module.finalised(pipeline, {"mrf": pipeline.mrf}, variants, request)
+    assert whole.equal(pipeline("a panda", seed=5, **fields).frames[-1][0])
+    for variant, tokens in zip(variants, taken, strict=True):
+        knobs = {"exit_step": variant.exit_step, "finalise": variant.finalise}
+        if variant.field == "mrf":
+            knobs |= {"mrf_iterations": variant.iterations, "mrf_clamp": variant.clamp, "method": "markovgen"}
+        else:
+            knobs |= {"method": "early-exit"}
+        assert tokens.equal(pipeline("a panda", seed=5, **fields, **knobs).frames[-1][0]), variant
+
+
+def test_the_report_has_a_row_a_variant(pipeline: MarkovGenPipeline, tmp_path: Path) -> None:
+    assert pipeline.mrf is not None
+    variants = plan(["mrf"], Knobs((2, 4), (1,), (True,), ("sample",)))
+    scorer = tiny_scorer()
+    report = module.plain(
+        module.sweep(
+            pipeline, {"mrf": pipeline.mrf}, scorer, variants, 4, options={"steps": 6}, references=8, draws=10
+        )
+    )
+    json.dumps(report)
+    assert [row["method"] for row in report["rows"]] == ["full", *["early-exit", "early-exit", "markovgen"] * 2]
+    for row in report["rows"]:
+        for measure in module.MEASURES:
+            assert row[measure]["low"] <= row[measure]["value"] <= row[measure]["high"]
+    table = module.text_table(report)
+    assert table.count("best") >= 2 and "4 prompts of the tune split" in table
+    module.plot(report, tmp_path / "deep" / "sweep.png")
+    with Image.open(tmp_path / "deep" / "sweep.png") as picture:
+        assert picture.width > 500
+
+
+def test_bad_input_is_one_line(tmp_path: Path) -> None:
+    for options, message in (
+        ({"exit_steps": "2,x"}, "Exit steps are whole numbers"),
+        ({"exit_steps": "25"}, "between 1 and the 24 steps"),
+        ({"iterations": "0"}, "Iterations must be 1 or more"),
+        ({"images": 1}, "Images must be 2 or more"),
+    ):
+        with pytest.raises(UserError, match=message):
+            module.main(**options)
+
+
+def test_a_field_over_other_tokens_is_refused(pipeline: MarkovGenPipeline) -> None:
+    with pytest.raises(UserError, match="take the field that was trained"):
+        module.check_field(MarkovRandomField("low-rank", TINY_CODES, (9, 9)), pipeline.transformer)
+    module.check_field(tiny_field(), pipeline.transformer)
+    assert tiny_field().grid == TINY_GRID
