@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,27 +15,33 @@ from ..pixels import stacked, to_pixels
 
 @dataclass(frozen=True)
 class SceneBatch:
-    """Scenes and their pictures, (B, 3, H, W) uint8."""
+    """Scenes and their pictures, (B, 3, H, W) uint8 for each of the sizes that were asked for."""
 
     scenes: list[Scene]
-    pictures: Tensor
+    renders: tuple[Tensor, ...]
 
-    def pixels(self, device: torch.device | str = "cpu") -> Tensor:
+    @property
+    def pictures(self) -> Tensor:
+        """Those of the first size."""
+        return self.renders[0]
+
+    def pixels(self, device: torch.device | str = "cpu", which: int = 0) -> Tensor:
         """Pictures in [-1, 1], (B, 3, H, W) float32, channels last in memory."""
-        return to_pixels(self.pictures, device)
+        return to_pixels(self.renders[which], device)
 
 
 class _Batches(Dataset):
-    def __init__(self, scenes: SceneDataset, batch_size: int, first: int) -> None:
-        self.scenes, self.batch_size, self.first = scenes, batch_size, first
+    def __init__(self, scenes: SceneDataset, batch_size: int, first: int, sizes: Sequence[int]) -> None:
+        self.scenes, self.batch_size, self.first, self.sizes = scenes, batch_size, first, sizes
 
     def __len__(self) -> int:
         return 2**40
 
     def __getitem__(self, number: int) -> SceneBatch:
         start = (self.first + number) * self.batch_size
-        drawn = [self.scenes[index] for index in range(start, start + self.batch_size)]
-        return SceneBatch([scene for scene, _ in drawn], stacked([picture for _, picture in drawn]))
+        drawn = [self.scenes.scene(index) for index in range(start, start + self.batch_size)]
+        renders = (stacked([self.scenes.render(scene, size) for scene in drawn]) for size in self.sizes)
+        return SceneBatch(drawn, tuple(renders))
 
 
 class _Counting(torch.utils.data.Sampler[int]):
@@ -46,9 +52,14 @@ class _Counting(torch.utils.data.Sampler[int]):
             number += 1
 
 
-def scene_batches(scenes: SceneDataset, batch_size: int, first: int = 0, workers: int = 0) -> Iterator[SceneBatch]:
-    """Batches `first`, `first` + 1, … of the dataset; rendered by `workers` processes, or here where that is 0."""
-    dataset = _Batches(scenes, batch_size, first)
+def scene_batches(
+    scenes: SceneDataset, batch_size: int, first: int = 0, workers: int = 0, sizes: Sequence[int] = ()
+) -> Iterator[SceneBatch]:
+    """Batches `first`, `first` + 1, … of the dataset; rendered by `workers` processes, or here where that is 0.
+
+    Each scene is drawn at every one of `sizes`, the dataset's own size if there are none.
+    """
+    dataset = _Batches(scenes, batch_size, first, tuple(sizes) or (scenes.size,))
     options = {"prefetch_factor": 4} if workers else {}
     return iter(
         DataLoader(dataset, batch_size=None, sampler=_Counting(), num_workers=workers, **options)  # type: ignore[arg-type]

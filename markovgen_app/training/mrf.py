@@ -33,7 +33,7 @@ from ..errors import UserError
 from ..models.mrf import MarkovRandomField
 from ..models.text import TextEncoder
 from ..pipeline import MarkovGenPipeline, load_field
-from .base import random_mask
+from .masked import random_mask
 from .loop import LoopConfig, Trainer, copy_half, read_config, without_denormals
 from .states import Backbone, Kind, States, StateSource
 

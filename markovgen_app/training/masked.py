@@ -1,0 +1,115 @@
+"""What the stages share that learn to predict masked tokens of captioned scenes.
+
+Cross-entropy of the masked tokens; `full_mask_share` of the samples fully masked, the rest at the rate cos(π/2 · u), u
+uniform, whose density is Muse's (2/π)(1 − r²)^(−1/2); captions replaced by the empty text with probability `drop_text`;
+Muon for the blocks' matrices, AdamW for everything else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data.scenes import Vocabulary
+from ..models.text import TextStates
+from ..models.tokenizer import ImageTokenizer
+from .loop import LoopConfig
+from .muon import Muon
+
+
+class MaskedConfig(LoopConfig):
+    """Settings that these stages have in common."""
+
+    matrix_rate: float = Field(0.02, gt=0, description="Muon's learning rate")
+    learning_rate: float = Field(2e-3, gt=0, description="AdamW's learning rate")
+    vocabulary: Vocabulary = "frequent"
+    tokenizer: Path = Path("weights/tokenizer")
+    text_encoder: str | None = Field(None, description="folder of the text encoder; the installed package by default")
+    cached_scenes: int = Field(0, ge=0, description="scenes tokenized once and used again; 0: fresh ones without end")
+    drop_text: float = Field(0.1, ge=0, le=1)
+    full_mask_share: float = Field(0.3, ge=0, le=1)
+    start_from: Path | None = Field(None, description="folder of exported weights to start from")
+
+
+def load_tokenizer(folder: Path) -> ImageTokenizer:
+    """The frozen tokenizer, in float32, channels last in memory."""
+    tokenizer = ImageTokenizer.from_pretrained(folder, torch_dtype=torch.float32).eval().requires_grad_(False)
+    return tokenizer.to(memory_format=torch.channels_last)
+
+
+class TokenModel(Protocol):
+    """A transformer whose logits can be computed at some positions only."""
+
+    @property
+    def mask_token_id(self) -> int: ...
+
+    @property
+    def hidden(self) -> Callable[..., Tensor]: ...
+
+    def logits(self, hidden: Tensor) -> Tensor: ...
+
+
+def mask_rates(count: int, full_mask_share: float, generator: torch.Generator) -> Tensor:
+    """Share of tokens to mask in each sample, (count,): 1 with probability `full_mask_share`, else cos(π/2 · u)."""
+    draws = torch.rand(2, count, generator=generator)
+    return torch.where(draws[0] < full_mask_share, 1.0, torch.cos(math.pi / 2 * draws[1]))
+
+
+def random_mask(rates: Tensor, positions: int, generator: torch.Generator) -> Tensor:
+    """(B, positions) bool with max(1, ⌊rate · positions⌉) random positions set in each row."""
+    counts = (rates * positions).round().clamp(1, positions)
+    rank = torch.rand(len(rates), positions, generator=generator).argsort(dim=1).argsort(dim=1)
+    return rank < counts[:, None]
+
+
+def drop_captions(captions: Sequence[str], probability: float, generator: torch.Generator) -> list[str]:
+    """Captions, each replaced by the empty text where rand < `probability`."""
+    draws = torch.rand(len(captions), generator=generator)
+    return ["" if draw < probability else text for text, draw in zip(captions, draws.tolist(), strict=True)]
+
+
+def build_optimizers(model: nn.Module, matrix_rate: float, learning_rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the blocks, AdamW for embeddings, norms, modulation and the head."""
+    matrices: list[Tensor] = []
+    others: list[Tensor] = []
+    for name, parameter in model.named_parameters():
+        inside = name.startswith("blocks.") and parameter.ndim == 2 and "modulation" not in name
+        (matrices if inside else others).append(parameter)
+    adam = torch.optim.AdamW(others, learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
+    return [Muon(matrices, matrix_rate), adam]
+
+
+def masked_loss(
+    model: TokenModel,
+    tokens: Tensor,
+    mask: Tensor,
+    text: TextStates,
+    *context: Tensor,
+    hidden_states: Callable[..., Tensor] | None = None,
+) -> Tensor:
+    """Cross-entropy of the masked tokens in nats a token.
+
+    Args:
+        tokens, mask: (B, n) long, and bool.
+        context: what the model is given beside tokens and text.
+        hidden_states: `model.hidden`, or that compiled.
+    """
+    seen = tokens.masked_fill(mask, model.mask_token_id)
+    hidden = (hidden_states or model.hidden)(seen, text.states, text.mask, text.pooled, *context)
+    return F.cross_entropy(model.logits(hidden[mask]).float(), tokens[mask])
+
+
+def write_sheet(pictures: Sequence[np.ndarray], columns: int, path: Path) -> None:
+    """Pictures of one size, (H, W, 3) uint8 each, row by row as one PNG; the last row must be full."""
+    rows = [np.concatenate(pictures[start : start + columns], axis=1) for start in range(0, len(pictures), columns)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate(rows, axis=0)).save(path)
