@@ -1,0 +1,400 @@
+"""A study on disk: pictures made beforehand, and the plan, frozen and hashed before the first vote.
+
+    plan.json       what is settled before the first vote; its SHA-256 is the plan's digest, to publish
+    pictures.json   which file shows which prompt by which method, every file's SHA-256, how they were made
+    pictures/       PNG files of one size in pixels and in bytes, under names that tell nothing
+    secret.key      names, tokens and codes are derived from it; whoever has it can tell methods apart
+    study.db        the votes, once the study is served (store.py)
+
+Nothing here is ever sent to a rater except single pictures, under addresses of their own.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import UserError
+from ..pictures import writable_folder, write_error
+from ..requests import MAX_SEED
+from .design import spoilt_pictures
+from .identity import KEY_BYTES, Keys
+from .pictures import Size, common_size, corrupted, encoded, filled, filled_size, fitted, read_picture
+from .votes import CORRUPTED, Plan, Prompt, Trial
+
+PLAN, MANIFEST, PICTURES, SECRET, DRAFT, DRAFTS = (
+    "plan.json",
+    "pictures.json",
+    "pictures",
+    "secret.key",
+    "draft.json",
+    "drafts",
+)
+_LARGEST_FILE = 64_000_000
+_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+_METHOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:=+-]{0,63}")
+
+DEFAULT_CONSENT = """
+You will see pairs of pictures that computers made from a short text, and say which of the two is better. There are no
+right answers. It takes about ten minutes, and you may stop at any time.
+
+We keep your answers, when you gave them and how long you looked. We keep no name, no address, nothing about your
+device. Your answers are stored under a random number, are analysed together with those of others, and may be published
+in that form.
+
+Taking part is voluntary. At the end, or whenever you stop, you get a withdrawal code: with it, all of your answers can
+be deleted, now or later, without giving a reason.
+""".strip()
+
+Make = Callable[[str, str, int], Image.Image]
+"""A picture by a method's name, a prompt's text and a seed."""
+Progress = Callable[[int, int], None]
+"""Is told how many pictures are done, of how many."""
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PictureFile(_Strict):
+    """One picture: its name in the folder of pictures and its SHA-256."""
+
+    file: str = Field(pattern=r"^[0-9a-f]{32}\.png$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Manifest(_Strict):
+    """Which file shows what. `pictures` and `spoilt` go from a prompt's id to a method's name to the file."""
+
+    plan: str = Field(description="the plan's digest")
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+    bytes: int = Field(ge=1, description="of every file")
+    pictures: dict[str, dict[str, PictureFile]]
+    spoilt: dict[str, dict[str, PictureFile]]
+    made: dict[str, dict[str, Any]] = Field(description="how each method's pictures were made")
+    consent: str = DEFAULT_CONSENT
+    exposure_seconds: float = Field(1.0, ge=0, le=60, description="how long both pictures stand before one may answer")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A frozen study, checked when it was opened.
+
+    Attributes:
+        folder: where it lies.
+        plan, manifest: what is frozen.
+        keys: everything derived from its secret.
+        digest: SHA-256 of pictures.json, which holds the plan's digest: identifies all that is frozen.
+    """
+
+    folder: Path
+    plan: Plan
+    manifest: Manifest
+    keys: Keys
+    digest: str
+
+    @classmethod
+    def open(cls, folder: Path) -> Bundle:
+        """Read a study and check that nothing of it was changed since it was frozen, file contents excepted.
+
+        Raises:
+            UserError: there is no study, or one that was changed, or one with names that lead elsewhere.
+        """
+        folder = Path(folder)
+        if not (folder / PLAN).exists():
+            unfinished = (folder / DRAFT).exists()
+            raise UserError(
+                f"The study in {folder} is half made: run the command that began it once more."
+                if unfinished
+                else f"There is no study in {folder}: make one with `markovgen study create`."
+            )
+        plan_bytes, manifest_bytes = (_read_inside(folder, name) for name in (PLAN, MANIFEST))
+        plan = _parsed(Plan, plan_bytes, folder / PLAN)
+        manifest = _parsed(Manifest, manifest_bytes, folder / MANIFEST)
+        if hashlib.sha256(plan_bytes).hexdigest() != manifest.plan:
+            raise UserError(
+                f"{folder / PLAN} was changed after it was frozen: bring the original back, or create a new study."
+            )
+        bundle = cls(folder, plan, manifest, _read_keys(folder), hashlib.sha256(manifest_bytes).hexdigest())
+        bundle._check_complete()
+        return bundle
+
+    def files(self, trial: Trial) -> tuple[PictureFile, PictureFile]:
+        """The left and the right picture of a trial."""
+        if CORRUPTED in (trial.left, trial.right):
+            whole = trial.right if trial.left == CORRUPTED else trial.left
+            spoilt = self.manifest.spoilt[trial.prompt][whole]
+            good = self.manifest.pictures[trial.prompt][whole]
+            return (spoilt, good) if trial.left == CORRUPTED else (good, spoilt)
+        of_prompt = self.manifest.pictures[trial.prompt]
+        return of_prompt[trial.left], of_prompt[trial.right]
+
+    def picture(self, picture: PictureFile) -> bytes:
+        """The file's content.
+
+        Raises:
+            UserError: it is missing or was changed.
+        """
+        content = _read_inside(self.folder / PICTURES, picture.file)
+        if hashlib.sha256(content).hexdigest() != picture.sha256:
+            raise UserError(
+                f"{self.folder / PICTURES / picture.file} was changed after it was frozen: bring the original back."
+            )
+        return content
+
+    def pictures(self) -> Iterator[PictureFile]:
+        """Every picture, corrupted ones included."""
+        for table in (self.manifest.pictures, self.manifest.spoilt):
+            for by_method in table.values():
+                yield from by_method.values()
+
+    def verify(self) -> None:
+        """Read every picture; UserError on the first that is missing or changed."""
+        for picture in self.pictures():
+            self.picture(picture)
+
+    def _check_complete(self) -> None:
+        spoilt = {picture for part in spoilt_pictures(self.plan) for picture in part}
+        wanted = [(self.manifest.pictures, p.id, method) for p in self.plan.prompts for method in self.plan.methods]
+        wanted += [(self.manifest.spoilt, prompt, method) for prompt, method in spoilt]
+        for table, prompt, method in wanted:
+            if method not in table.get(prompt, {}):
+                raise UserError(f"{self.folder / MANIFEST} has no picture of {prompt} by {method}: bring it back.")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to make a study of.
+
+    Attributes:
+        plan: complete but for nothing; its methods are those of `generated` and `arms`.
+        generated: method → the settings that the pipeline makes its pictures with, recorded in pictures.json.
+        arms: method → folder of pictures named by prompt id, made elsewhere.
+        size: of the pictures that are generated; None if there are none.
+        consent: what raters read first.
+        exposure_seconds: how long both pictures stand before one may answer.
+    """
+
+    plan: Plan
+    generated: Mapping[str, Mapping[str, Any]]
+    arms: Mapping[str, Path]
+    size: Size | None
+    consent: str = DEFAULT_CONSENT
+    exposure_seconds: float = 1.0
+    made_with: Mapping[str, Any] = field(default_factory=dict)
+
+
+def picture_seed(seed: int, index: int) -> int:
+    """The seed of prompt `index`: its own, and the same for every method."""
+    return (seed * 1_000_003 + index) % (MAX_SEED + 1)
+
+
+def create(request: Request, folder: Path, make: Make, progress: Progress = lambda done, total: None) -> Bundle:
+    """Make all pictures, then freeze the study. Interrupted, the same call goes on where it stopped.
+
+    Args:
+        make: draws a picture by one of the `generated` methods.
+
+    Raises:
+        UserError: a picture is missing or of another shape, another study is there, or the folder cannot be written.
+    """
+    plan = request.plan
+    _check_methods(request)
+    found = {name: _arm_files(path, name, plan.prompts) for name, path in request.arms.items()}
+    sizes = {_size(path) for files in found.values() for path in files.values()}
+    size = common_size(sizes | ({request.size} if request.size else set()))
+    writable_folder(folder)
+    try:
+        keys = _begin(request, folder, size)
+        spoilt = {picture for part in spoilt_pictures(plan) for picture in part}
+        total = len(plan.prompts) * len(plan.methods)
+        progress(0, total)
+        for index, prompt in enumerate(plan.prompts):
+            for turn, method in enumerate(plan.methods):
+                path = _draft(folder, keys.picture_name(prompt.id, method))
+                if not path.exists():
+                    if method in found:
+                        picture = read_picture(found[method][prompt.id])
+                    else:
+                        picture = make(method, prompt.text, picture_seed(plan.seed, index))
+                    _write(path, encoded(fitted(picture, size, f"The picture of {prompt.id} by {method}")))
+                if (prompt.id, method) in spoilt:
+                    _spoil(path, _draft(folder, keys.picture_name(prompt.id, _spoilt_name(method))))
+                progress(index * len(plan.methods) + turn + 1, total)
+        _freeze(request, folder, keys, size, spoilt)
+    except OSError as error:
+        raise write_error(folder, error) from error
+    return Bundle.open(folder)
+
+
+def _check_methods(request: Request) -> None:
+    plan, made = request.plan, {*request.generated, *request.arms}
+    if set(plan.methods) != made or len(made) != len(request.generated) + len(request.arms):
+        raise UserError("Every method of the plan needs its pictures from one place: name each method once.")
+    for name in plan.methods:
+        if not _METHOD.fullmatch(name):
+            raise UserError(f"{name!r} cannot name a method: use letters, digits, dots and dashes, 64 at most.")
+
+
+def _arm_files(folder: Path, method: str, prompts: Sequence[Prompt]) -> dict[str, Path]:
+    """Prompt id → picture file. Links are not followed, so that no file from elsewhere gets into a study."""
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}: give one with the pictures of {method}, named by prompt id.")
+    files = {}
+    for prompt in prompts:
+        paths = [folder / (prompt.id + ending) for ending in _ENDINGS]
+        paths = [path for path in paths if path.is_file() and not path.is_symlink()]
+        if len(paths) != 1:
+            problem = "no picture" if not paths else "more than one picture"
+            raise UserError(
+                f"{folder} has {problem} named {prompt.id} (.png, .jpg or .webp): give one a prompt for {method}."
+            )
+        files[prompt.id] = paths[0]
+    return files
+
+
+def _size(path: Path) -> Size:
+    try:
+        with Image.open(path) as picture:
+            turned = picture.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 lie on their side
+            return (picture.height, picture.width) if turned else picture.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} is no picture that can be read: replace it ({error}).") from None
+
+
+def _begin(request: Request, folder: Path, size: Size) -> Keys:
+    """The key of a study that is begun here, or was: with the same settings and not frozen yet."""
+    if (folder / PLAN).exists():
+        raise UserError(f"{folder} holds a study that is frozen already: choose another folder.")
+    draft = {
+        "plan": request.plan.digest(),
+        "generated": {name: dict(settings) for name, settings in request.generated.items()},
+        "arms": {name: str(path.resolve()) for name, path in request.arms.items()},
+        "size": list(size),
+        "made_with": dict(request.made_with),
+    }
+    text = json.dumps(draft, sort_keys=True).encode()
+    if (folder / DRAFT).exists():
+        if (folder / DRAFT).read_bytes() != text:
+            raise UserError(f"{folder} holds a half-made study with other settings: choose another folder.")
+        return _read_keys(folder)
+    (folder / DRAFTS).mkdir(exist_ok=True)
+    _write(folder / SECRET, secrets.token_hex(KEY_BYTES).encode(), mode=0o600)
+    _write(folder / DRAFT, text)
+    return _read_keys(folder)
+
+
+def _draft(folder: Path, name: str) -> Path:
+    return folder / DRAFTS / name
+
+
+def _spoilt_name(method: str) -> str:
+    return f"{CORRUPTED}\0{method}"
+
+
+def _spoil(path: Path, spoilt: Path) -> None:
+    if not spoilt.exists():
+        with Image.open(path) as picture:
+            _write(spoilt, encoded(corrupted(picture, path.name)))
+
+
+def _freeze(request: Request, folder: Path, keys: Keys, size: Size, spoilt: set[tuple[str, str]]) -> None:
+    """Fill all files up to one number of bytes, then write the manifest and the plan, the plan last."""
+    plan = request.plan
+    names = {(p.id, method): keys.picture_name(p.id, method) for p in plan.prompts for method in plan.methods}
+    spoilt_names = {(prompt, method): keys.picture_name(prompt, _spoilt_name(method)) for prompt, method in spoilt}
+    everything = [*names.values(), *spoilt_names.values()]
+    bytes_each = filled_size({_draft(folder, name).stat().st_size for name in everything})
+    (folder / PICTURES).mkdir(exist_ok=True)
+    digests = {}
+    for name in sorted(everything):
+        content = filled(_draft(folder, name).read_bytes(), bytes_each)
+        digests[name] = hashlib.sha256(content).hexdigest()
+        _write(folder / PICTURES / name, content)
+        os.utime(folder / PICTURES / name, (0, 0))  # a time would tell the order in which they were made
+
+    def table(of: Mapping[tuple[str, str], str]) -> dict[str, dict[str, PictureFile]]:
+        found: dict[str, dict[str, PictureFile]] = {}
+        for (prompt, method), name in sorted(of.items()):
+            found.setdefault(prompt, {})[method] = PictureFile(file=name, sha256=digests[name])
+        return found
+
+    manifest = Manifest(
+        plan=plan.digest(),
+        width=size[0],
+        height=size[1],
+        bytes=bytes_each,
+        pictures=table(names),
+        spoilt=table(spoilt_names),
+        made={
+            **{name: {**settings, **request.made_with} for name, settings in request.generated.items()},
+            **{name: {"folder": path.name} for name, path in request.arms.items()},
+        },
+        consent=request.consent,
+        exposure_seconds=request.exposure_seconds,
+    )
+    _write(folder / MANIFEST, manifest.model_dump_json(indent=1).encode())
+    _write(folder / PLAN, plan.model_dump_json().encode())
+    shutil.rmtree(folder / DRAFTS)
+    (folder / DRAFT).unlink()
+
+
+def _write(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write a file whole and durably, or not at all."""
+    temporary = path.with_name(f".{path.name}.part")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _read_inside(folder: Path, name: str) -> bytes:
+    """A file's content, of that folder itself: links, devices and names that lead elsewhere are refused."""
+    path = folder / name
+    if Path(name).name != name or name.startswith(".") or folder.is_symlink():
+        raise UserError(f"{path} leads out of the study: bring the original files back.")
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UserError(f"{path} is a link: put the file itself there.") from None
+        raise UserError(f"Cannot read {path} ({error.strerror}): bring the study's files back.") from None
+    with os.fdopen(handle, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_FILE:
+            raise UserError(f"{path} is no file of a study: bring the original back.")
+        return file.read()
+
+
+def _parsed(kind: type[ModelT], content: bytes, path: Path) -> ModelT:
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path} is damaged ({place}: {first['msg']}): bring the original back.") from None
+
+
+def _read_keys(folder: Path) -> Keys:
+    try:
+        return Keys(bytes.fromhex(_read_inside(folder, SECRET).decode().strip()))
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{folder / SECRET} is damaged: bring the original back from where you keep it.") from None

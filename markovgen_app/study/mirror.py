@@ -1,0 +1,94 @@
+"""Everything that raters said, as JSON Lines beside the database: only ever appended to, unless a rater withdraws.
+
+The database is what counts. A line follows the commit of its event, so that a killed server may leave the file behind
+by a few lines or by half of one; it catches up when the store is opened next.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from threading import Lock
+
+import sqlalchemy as sa
+
+from .tables import events, raters, trials
+
+
+class Mirror:
+    """The file of one database.
+
+    Args:
+        path: of the file.
+        categories: prompt id → category.
+    """
+
+    def __init__(self, path: Path, categories: Mapping[str, str]) -> None:
+        self.path, self._categories = path, categories
+        self._last = 0
+        self._lock = Lock()
+
+    def catch_up(self, connection: sa.Connection) -> None:
+        """Make the file equal to the database: appended to if that is enough, else written anew.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        with self._lock:
+            lines = list(self._lines(connection, after=0))
+            wanted = "".join(line for _, line in lines).encode()
+            self._last = lines[-1][0] if lines else 0
+            found = self.path.read_bytes() if self.path.exists() else b""
+            if wanted.startswith(found):
+                with self.path.open("ab") as file:
+                    file.write(wanted[len(found) :])
+                return
+            temporary = self.path.with_name(f".{self.path.name}.part")
+            temporary.write_bytes(wanted)
+            os.replace(temporary, self.path)
+
+    def append(self, connection: sa.Connection) -> None:
+        """Add what came since; a full disk costs the file some lines until it catches up, and no vote."""
+        with self._lock:
+            lines = list(self._lines(connection, after=self._last))
+            if not lines:
+                return
+            try:
+                with self.path.open("ab") as file:
+                    file.write("".join(line for _, line in lines).encode())
+            except OSError as error:
+                print(f"{self.path} falls behind, votes are safe in the database ({error.strerror}).", file=sys.stderr)
+                return
+            self._last = lines[-1][0]
+
+    def _lines(self, connection: sa.Connection, after: int) -> Iterator[tuple[int, str]]:
+        """Events past an id, in order: their ids and their lines."""
+        same_trial = sa.and_(trials.c.rater == events.c.rater, trials.c.trial == events.c.trial)
+        rows = connection.execute(
+            sa.select(events, trials, raters.c.simulated)
+            .join(trials, same_trial)
+            .join(raters, raters.c.rater == events.c.rater)
+            .where(events.c.id > after)
+            .order_by(events.c.id)
+        )
+        for row in rows:
+            line = {
+                "action": row.action,
+                "rater": row.rater,
+                "trial": row.trial,
+                "prompt": row.prompt,
+                "category": self._categories.get(row.prompt, ""),
+                "left": row.left_method,
+                "right": row.right_method,
+                "choice": row.choice,
+                "seconds": row.seconds,
+                "kind": row.kind,
+                "repeat_of": row.repeat_of,
+                "expected": row.expected,
+                "simulated": row.simulated,
+                "at": row.at,
+            }
+            yield row.id, json.dumps(line, ensure_ascii=False) + "\n"

@@ -1,0 +1,439 @@
+"""Votes on disk: SQLite beside the study, or PostgreSQL for several replicas, by one code path.
+
+What is promised:
+
+- an answer is acknowledged only once it is durable: `record` returns after the commit, and SQLite syncs every commit;
+- it counts once: one vote a rater and trial, one event a rater and number, both by the database's own constraints;
+- sending it again is harmless: its number tells a repeated answer from a new one, also where a reply was lost;
+- answers come in order, to the rater's own trials only, while the study is open;
+- what was frozen stays frozen: a database belongs to one frozen study and refuses any other.
+
+`votes` holds what stands, `events` everything that was said, in order, undone answers included. Withdrawing deletes a
+rater from all of it. Beside a SQLite file lies a mirror of `events` in JSON Lines (mirror.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from threading import Lock
+from typing import Literal
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from ..errors import UserError
+from . import tables
+from .mirror import Mirror
+from .tables import events, facts, raters, trials, votes, withdrawals
+from .votes import CORRUPTED, Choice, Plan, Trial, Vote
+
+FILE, MIRROR = "study.db", "votes.jsonl"
+ABANDONED_AFTER = timedelta(hours=2)
+"""A session that stood still for so long gives its open items to the next rater; its rater may still go on with it."""
+
+Reason = Literal["closed", "order", "stranger"]
+
+
+class Refused(UserError):
+    """Why an answer is not taken. `reason` tells a program what to do: stop, ask where it stands, or start again."""
+
+    def __init__(self, line: str, reason: Reason) -> None:
+        super().__init__(line)
+        self.reason = reason
+
+
+def _closed() -> Refused:
+    return Refused("This study is closed, so no more answers can be taken. Thank you for your interest.", "closed")
+
+
+def _stranger() -> Refused:
+    return Refused(
+        "This rating session is not known here (its answers may have been withdrawn): start again.", "stranger"
+    )
+
+
+Action = Literal["vote", "undo"]
+Build = Callable[[Sequence[Trial], Sequence[Trial]], list[Trial]]
+"""The trials of a new session, out of the trials that fill a place and those that this rater was given already."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a rater's browser sends: a vote, or the undoing of the last one.
+
+    `number` counts the rater's answers from 1; sending one again under its number changes nothing.
+    """
+
+    rater: str
+    number: int
+    action: Action
+    trial: str
+    choice: Choice | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Where a rater stands after an answer: so many trials answered, so many answers sent (undone ones included)."""
+
+    answered: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Session:
+    """A rater's trials in order; the first `answered` of them are answered, by `number` answers sent so far."""
+
+    rater: str
+    trials: tuple[Trial, ...]
+    answered: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far the study is. `votes` counts those that stand, by kind of trial."""
+
+    raters: int
+    finished: int
+    votes: dict[str, int]
+    withdrawn: int
+    closed_at: str | None
+    last_answer_at: str | None
+
+
+def _utc() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+class Store:
+    """The study's database.
+
+    Args:
+        url: of the database, as SQLAlchemy writes it; a path is a SQLite file.
+        plan: the frozen plan.
+        digest: identifies everything that is frozen; the database is bound to it from its first use.
+        mirror: file that events are also appended to, by the one process that takes votes.
+        clock: tells the time in UTC.
+
+    Raises:
+        UserError: the database cannot be opened, or belongs to another study.
+    """
+
+    def __init__(
+        self,
+        url: str | Path,
+        plan: Plan,
+        digest: str,
+        *,
+        mirror: Path | None = None,
+        clock: Callable[[], datetime] = _utc,
+    ) -> None:
+        self.plan, self.clock = plan, clock
+        self._categories = {prompt.id: prompt.category for prompt in plan.prompts}
+        self._engine = tables.engine(url)
+        self._writer = self._engine.execution_options(writes=True)
+        self._joining = Lock()
+        with tables.readable_errors():
+            tables.create(self._writer)
+            self._bind(digest)
+            self._mirror = Mirror(mirror, self._categories) if mirror else None
+            if self._mirror:
+                with self._engine.begin() as connection:
+                    self._mirror.catch_up(connection)
+
+    def dispose(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+    # ---- raters ----------------------------------------------------------------------------------------------------
+
+    def session(self, rater: str) -> Session:
+        """Where the rater stands.
+
+        Raises:
+            Refused: the rater never joined, or withdrew.
+        """
+        with self._engine.begin() as connection:
+            found = _session(connection, rater)
+        if found is None:
+            raise _stranger()
+        return found
+
+    def join(self, rater: str, withdrawal_hash: str, build: Build, *, simulated: bool = False) -> Session:
+        """The rater's session: the open one, or a new one, which may be empty when all pairs have their votes.
+
+        Raises:
+            Refused: the study is closed, and the rater has nothing left to answer.
+        """
+        with self._turn():
+            with self._engine.begin() as connection:
+                known = _session(connection, rater)
+                if known and known.answered < len(known.trials):
+                    return known
+                if _fact(connection, "closed_at"):
+                    raise _closed()
+                filling = self._filling(connection)
+            shown = known.trials if known else ()
+            given = (*shown, *build(filling, shown))
+            with self._writer.begin() as connection:
+                now = self._now()
+                if not known:
+                    row = {"rater": rater, "withdrawal_hash": withdrawal_hash, "simulated": simulated}
+                    row |= {"number": 0, "answered": 0, "assigned": 0, "started_at": now, "seen_at": now}
+                    connection.execute(raters.insert(), row)
+                rows = [tables.trial_row(rater, place, given[place]) for place in range(len(shown), len(given))]
+                if rows:
+                    connection.execute(trials.insert(), rows)
+                changed = raters.update().where(raters.c.rater == rater)
+                connection.execute(changed.values(assigned=len(given), seen_at=now))
+        return Session(rater, given, known.answered if known else 0, known.number if known else 0)
+
+    def withdraw(self, withdrawal_hash: str) -> int:
+        """Delete everything of the rater with this code; returns how many votes that were.
+
+        Raises:
+            UserError: nobody has this code.
+        """
+        with self._writer.begin() as connection:
+            wanted = sa.select(raters.c.rater).where(raters.c.withdrawal_hash == withdrawal_hash).with_for_update()
+            rater = connection.scalar(wanted)
+            if rater is None:
+                raise UserError("No answers are stored under this withdrawal code: check it letter by letter.")
+            deleted = [
+                connection.execute(t.delete().where(t.c.rater == rater)) for t in (votes, events, trials, raters)
+            ]
+            count = deleted[0].rowcount
+            connection.execute(withdrawals.insert(), {"at": self._now(), "votes": count})
+        with self._engine.begin() as connection:
+            if self._mirror:
+                self._mirror.catch_up(connection)
+        tables.forget_deleted(self._engine)
+        return count
+
+    # ---- answers ---------------------------------------------------------------------------------------------------
+
+    def record(self, answers: Sequence[Answer]) -> list[Receipt | Refused]:
+        """Take answers in one transaction, durable when this returns: for each a receipt, or why it is refused."""
+        results: dict[int, Receipt | Refused] = {}
+        with self._writer.begin() as connection:
+            closed, now = _fact(connection, "closed_at") is not None, self._now()
+            for index in sorted(range(len(answers)), key=lambda i: answers[i].rater):  # so that replicas never deadlock
+                try:
+                    results[index] = _apply(connection, answers[index], closed, now)
+                except Refused as refusal:
+                    results[index] = refusal
+        if self._mirror:
+            with self._engine.begin() as connection:
+                self._mirror.append(connection)
+        return [results[index] for index in range(len(answers))]
+
+    def votes(self) -> list[Vote]:
+        """All votes that stand, rater by rater in the order of their trials."""
+        same_trial = sa.and_(trials.c.rater == votes.c.rater, trials.c.trial == votes.c.trial)
+        wanted = (
+            sa.select(votes, trials, raters.c.simulated)
+            .join(trials, same_trial)
+            .join(raters, raters.c.rater == votes.c.rater)
+            .order_by(votes.c.rater, trials.c.position)
+        )
+        with self._engine.begin() as connection:
+            rows = connection.execute(wanted).all()
+        found = []
+        for row in rows:
+            trial = tables.row_trial(row)
+            found.append(
+                Vote(
+                    rater=row.rater,
+                    trial=trial.id,
+                    prompt=trial.prompt,
+                    category=self._categories.get(trial.prompt, ""),
+                    left=trial.left,
+                    right=trial.right,
+                    choice=row.choice,
+                    seconds=row.seconds,
+                    kind=trial.kind,
+                    repeat_of=trial.repeat_of,
+                    expected=trial.expected,
+                    simulated=row.simulated,
+                    at=row.at,
+                )
+            )
+        return found
+
+    def add_votes(self, imported: Sequence[Vote], withdrawal_hash: Callable[[str], str]) -> None:
+        """Take over votes from elsewhere, for another analysis of them.
+
+        Raises:
+            UserError: one of their raters is here already, or they are votes of another study.
+        """
+        self._check_ours(imported)
+        by_rater: dict[str, list[Vote]] = {}
+        for vote in sorted(imported, key=lambda vote: vote.at):
+            by_rater.setdefault(vote.rater, []).append(vote)
+        try:
+            with self._writer.begin() as connection:
+                for rater, own in by_rater.items():
+                    row = {"rater": rater, "withdrawal_hash": withdrawal_hash(rater), "simulated": own[0].simulated}
+                    row |= dict.fromkeys(("number", "answered", "assigned"), len(own))
+                    connection.execute(raters.insert(), {**row, "started_at": own[0].at, "seen_at": own[-1].at})
+                    as_trials = [
+                        Trial(v.trial, v.prompt, v.left, v.right, v.kind, v.repeat_of, v.expected) for v in own
+                    ]
+                    rows = [tables.trial_row(rater, place, trial) for place, trial in enumerate(as_trials)]
+                    connection.execute(trials.insert(), rows)
+                    for number, vote in enumerate(own, start=1):
+                        answer = Answer(rater, number, "vote", vote.trial, vote.choice, vote.seconds)
+                        _say(connection, answer, vote.at)
+        except IntegrityError:
+            raise UserError("Some of these votes are in this database already: import into a new one.") from None
+        if self._mirror:
+            with self._engine.begin() as connection:
+                self._mirror.append(connection)
+
+    # ---- the study -------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Take no more answers, from now on and in every replica."""
+        with self._writer.begin() as connection:
+            if not _fact(connection, "closed_at"):
+                connection.execute(facts.insert(), {"name": "closed_at", "value": self._now()})
+
+    def reopen(self) -> None:
+        """Take answers again."""
+        with self._writer.begin() as connection:
+            connection.execute(facts.delete().where(facts.c.name == "closed_at"))
+
+    def status(self) -> Status:
+        """How far the study is."""
+        same_trial = sa.and_(trials.c.rater == votes.c.rater, trials.c.trial == votes.c.trial)
+        by_kind = sa.select(trials.c.kind, sa.func.count()).join(votes, same_trial).group_by(trials.c.kind)
+        with self._engine.begin() as connection:
+            return Status(
+                raters=connection.scalar(sa.select(sa.func.count()).select_from(raters)) or 0,
+                finished=connection.scalar(
+                    sa.select(sa.func.count())
+                    .select_from(raters)
+                    .where(raters.c.assigned > 0, raters.c.answered >= raters.c.assigned)
+                )
+                or 0,
+                votes={row.kind: row[1] for row in connection.execute(by_kind)},
+                withdrawn=connection.scalar(sa.select(sa.func.count()).select_from(withdrawals)) or 0,
+                closed_at=_fact(connection, "closed_at"),
+                last_answer_at=connection.scalar(sa.select(sa.func.max(events.c.at))),
+            )
+
+    def version(self) -> tuple[int, int]:
+        """Changes with every vote, undoing, import and withdrawal."""
+        with self._engine.begin() as connection:
+            last = connection.scalar(sa.select(sa.func.max(events.c.id))) or 0
+            return last, connection.scalar(sa.select(sa.func.count()).select_from(withdrawals)) or 0
+
+    # ---- inside ----------------------------------------------------------------------------------------------------
+
+    def _bind(self, digest: str) -> None:
+        """Bind a new database to the frozen study; refuse a database of another one."""
+        with self._writer.begin() as connection:
+            bound = _fact(connection, "digest")
+            if bound is None:
+                connection.execute(facts.insert(), {"name": "digest", "value": digest})
+            elif bound != digest:
+                raise UserError(
+                    "The votes in this database were given to another plan or other pictures than those in the study's"
+                    " folder: bring the original files back, or give another database."
+                )
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One session is made at a time, in this process and in all replicas: two would be given the same items."""
+        with self._joining, tables.turn(self._writer):
+            yield
+
+    def _filling(self, connection: sa.Connection) -> list[Trial]:
+        """The pairs that fill a place: judged, or waiting in a session that is not abandoned."""
+        same_trial = sa.and_(trials.c.rater == votes.c.rater, trials.c.trial == votes.c.trial)
+        since = (self.clock() - ABANDONED_AFTER).isoformat(timespec="seconds")
+        judged = sa.and_(votes.c.choice.is_not(None), votes.c.choice != "skip")
+        waiting = sa.and_(votes.c.choice.is_(None), raters.c.seen_at > since)
+        rows = connection.execute(
+            sa.select(trials)
+            .join(raters, raters.c.rater == trials.c.rater)
+            .outerjoin(votes, same_trial)
+            .where(trials.c.kind == "pair", sa.or_(judged, waiting))
+        )
+        return [tables.row_trial(row) for row in rows]
+
+    def _check_ours(self, imported: Iterable[Vote]) -> None:
+        methods = {*self.plan.methods, CORRUPTED}
+        for vote in imported:
+            if vote.prompt not in self._categories or not {vote.left, vote.right} <= methods:
+                raise UserError(
+                    f"The vote on {vote.prompt!r}, {vote.left} against {vote.right}, is of another study: import votes"
+                    " of this one."
+                )
+
+    def _now(self) -> str:
+        return self.clock().isoformat(timespec="milliseconds")
+
+
+def _fact(connection: sa.Connection, name: str) -> str | None:
+    return connection.scalar(sa.select(facts.c.value).where(facts.c.name == name))
+
+
+def _session(connection: sa.Connection, rater: str) -> Session | None:
+    row = connection.execute(sa.select(raters).where(raters.c.rater == rater)).first()
+    if row is None:
+        return None
+    rows = connection.execute(sa.select(trials).where(trials.c.rater == rater).order_by(trials.c.position))
+    return Session(rater, tuple(tables.row_trial(each) for each in rows), row.answered, row.number)
+
+
+def _apply(connection: sa.Connection, answer: Answer, closed: bool, now: str) -> Receipt:
+    """Write one answer down, or raise Refused."""
+    rater = connection.execute(sa.select(raters).where(raters.c.rater == answer.rater).with_for_update()).first()
+    if rater is None:
+        raise _stranger()
+    receipt = Receipt(rater.answered, rater.number)
+    if answer.number <= rater.number:
+        said = sa.select(events).where(events.c.rater == answer.rater, events.c.number == answer.number)
+        known = connection.execute(said).one()
+        if (known.action, known.trial, known.choice) != (answer.action, answer.trial, answer.choice):
+            raise Refused(
+                "This study is open in another window, which is further on: go on there, or reload this page.", "order"
+            )
+        return receipt
+    given = sa.select(trials.c.position).where(trials.c.rater == answer.rater, trials.c.trial == answer.trial)
+    position = connection.scalar(given)
+    if position is None:
+        raise Refused("This pair of pictures is not one of yours: reload the page.", "order")
+    if answer.action == "vote" and position < rater.answered:
+        stands = sa.select(votes.c.choice).where(votes.c.rater == answer.rater, votes.c.trial == answer.trial)
+        if connection.scalar(stands) != answer.choice:
+            raise Refused("You have answered this pair already: undo your last answer to change it.", "order")
+        return receipt
+    if closed:
+        raise _closed()
+    if answer.number > rater.number + 1 or (answer.action == "vote" and position > rater.answered):
+        raise Refused("Pairs are answered in their order, one after the other: reload the page.", "order")
+    if answer.action == "undo" and position != rater.answered - 1:
+        raise Refused("Only your last answer can be undone: reload the page.", "order")
+    _say(connection, answer, now)
+    answered = rater.answered + (1 if answer.action == "vote" else -1)
+    changed = raters.update().where(raters.c.rater == answer.rater)
+    connection.execute(changed.values(answered=answered, number=answer.number, seen_at=now))
+    return Receipt(answered, answer.number)
+
+
+def _say(connection: sa.Connection, answer: Answer, at: str) -> None:
+    """Write down what was said, and what stands now."""
+    key = {"rater": answer.rater, "trial": answer.trial}
+    said = {"choice": answer.choice, "seconds": answer.seconds, "at": at}
+    connection.execute(events.insert(), {**key, **said, "number": answer.number, "action": answer.action})
+    if answer.action == "vote":
+        connection.execute(votes.insert(), {**key, **said})
+    else:
+        connection.execute(votes.delete().where(votes.c.rater == answer.rater, votes.c.trial == answer.trial))
