@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
 
 from .errors import UserError
+from .methods import NAMES, chosen_methods, default_methods
 from .requests import GenerateRequest
-
-if TYPE_CHECKING:
-    from .pipeline import Result
-    from .runtime import Runtime
-
 
 app = typer.Typer(
     help="Text to pictures by decoding masked image tokens.",
@@ -72,6 +68,9 @@ MrfOption = Annotated[
 DeviceOption = Annotated[
     str | None, typer.Option("--device", help="auto, cpu, cuda, … [default: auto]", show_default=False)
 ]
+MetadataOption = Annotated[
+    bool | None, typer.Option("--metadata/--no-metadata", help="keep the settings in the PNG files")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 
 
@@ -96,9 +95,7 @@ def generate(
     mrf: MrfOption = None,
     device: DeviceOption = None,
     out: Annotated[Path, typer.Option("--out", help="folder for the pictures")] = Path("out"),
-    metadata: Annotated[
-        bool | None, typer.Option("--metadata/--no-metadata", help="keep the settings in the PNG files")
-    ] = None,
+    metadata: MetadataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make pictures of a prompt."""
@@ -129,7 +126,7 @@ def generate(
         writable_folder(out)
         from .runtime import load_runtime
 
-        result = _watched(load_runtime(settings), request)
+        result = _watched(load_runtime(settings).run(request))
         paths = [picture.save(out, metadata=settings.save_metadata) for picture in result.images]
         for note in result.notes:
             print(note)
@@ -151,6 +148,72 @@ def generate(
         for path, picture in zip(paths, result.images, strict=True)
     ]
     print(json.dumps({"images": images}, ensure_ascii=False, indent=2))
+
+
+@app.command()
+def compare(
+    prompt: Annotated[str, typer.Argument(help="what the pictures show")],
+    out: Annotated[Path, typer.Option("--out", help="folder for the files; those of the same names are replaced")],
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            "--methods",
+            help="two or more, parted by commas [default: full,early-exit,markovgen]",
+            show_default=False,
+        ),
+    ] = None,
+    steps: Annotated[int | None, _option("steps", "--steps")] = None,
+    exit_step: Annotated[int | None, _option("exit_step", "--exit-step")] = None,
+    seed: Annotated[int | None, _option("seed", "--seed")] = None,
+    guidance_scale: Annotated[float | None, _option("guidance_scale", "--guidance")] = None,
+    negative_prompt: Annotated[str | None, _option("negative_prompt", "--negative-prompt")] = None,
+    temperature: Annotated[float | None, _option("temperature", "--temperature")] = None,
+    finalise: Annotated[str | None, _option("finalise", "--finalise")] = None,
+    mrf_iterations: Annotated[int | None, _option("mrf_iterations", "--mrf-iterations")] = None,
+    mrf_clamp: Annotated[bool | None, _option("mrf_clamp", "--mrf-clamp/--no-mrf-clamp")] = None,
+    model: ModelOption = None,
+    mrf: MrfOption = None,
+    device: DeviceOption = None,
+    metadata: MetadataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put methods side by side on one prompt and seed: pictures, grid, changed tokens, filmstrip, times."""
+    given = {
+        "steps": steps,
+        "exit_step": exit_step,
+        "seed": seed,
+        "guidance_scale": guidance_scale,
+        "negative_prompt": negative_prompt,
+        "temperature": temperature,
+        "finalise": finalise,
+        "mrf_iterations": mrf_iterations,
+        "mrf_clamp": mrf_clamp,
+    }
+    request = GenerateRequest.validated(
+        prompt=prompt, **{name: value for name, value in given.items() if value is not None}
+    )
+    names = None if methods is None else chosen_methods([name.strip() for name in methods.split(",")], NAMES)
+    with redirect_stdout(sys.stderr):
+        from .pictures import writable_folder
+        from .settings import load_settings
+
+        settings = load_settings(model=model, mrf=mrf, device=device, save_metadata=metadata)
+        writable_folder(out)
+        from .compare import compare as run
+        from .runtime import load_runtime
+        from .sheets import cost_text, write
+
+        runtime = load_runtime(settings)
+        comparison = _watched(run(runtime, request, names or default_methods(runtime.pipeline.methods)))
+        report = write(comparison, out, metadata=settings.save_metadata)
+        for note in comparison.notes:
+            print(note)
+    if as_json:
+        print(json.dumps(report, ensure_ascii=False, indent=2))
+        return
+    for image, entry in zip(report["images"], comparison.entries.values(), strict=True):
+        print(f"{image['path']}  {cost_text(entry)}")
+    print(*(report[name] for name in ("grid", "token_changes", "filmstrip") if report[name]), sep="\n")
 
 
 @app.command("app")
@@ -271,6 +334,9 @@ def sweep(
 def benchmark(
     methods: MethodsOption = _COMPARED,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="measurements of each, medians are printed")] = 5,
+    amused: Annotated[
+        bool, typer.Option("--amused-size", help="also time random fields beside a transformer of aMUSEd's size")
+    ] = False,
     model: ModelOption = None,
     mrf: MrfOption = None,
     device: DeviceOption = None,
@@ -280,7 +346,7 @@ def benchmark(
     """Print the latency table of parts and methods."""
     from .evaluation.benchmark import main as report
 
-    report(model, as_json, methods=methods, rounds=rounds, mrf=mrf, device=device, out=out)
+    report(model, as_json, methods=methods, rounds=rounds, mrf=mrf, amused=amused, device=device, out=out)
 
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="configuration file, see configs/")]
@@ -375,16 +441,12 @@ def preview_data(
     print(out)
 
 
-def _watched(runtime: Runtime, request: GenerateRequest) -> Result:
-    """Run a request; on a terminal, the step is shown as it counts."""
-    from .pipeline import Result
-
+def _watched(events: Iterator[Any]) -> Any:
+    """The last of a run's events; on a terminal, each is named as it comes."""
     live = sys.stderr.isatty()
-    for event in runtime.run(request):
-        if isinstance(event, Result):
-            break
-        if live:
-            print(f"\r{event.label}", end="", file=sys.stderr, flush=True)
+    for event in events:
+        if live and (label := getattr(event, "label", "")):
+            print(f"\r\x1b[K{label}", end="", file=sys.stderr, flush=True)
     if live:
         print(file=sys.stderr)
-    return event  # type: ignore[return-value]
+    return event

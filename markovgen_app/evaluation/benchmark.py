@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.models.unets.uvit_2d import UVit2DModel
 
 from ..decoding.guidance import guided_logits
 from ..decoding.sampler import DecodingSettings, decode, default_exit_step
@@ -32,6 +33,20 @@ from ..settings import load_settings
 from .output import plain, write_report
 from .report import available, parse_methods
 
+AMUSED_SHAPE = {
+    "hidden_size": 1024,
+    "cond_embed_dim": 768,
+    "encoder_hidden_size": 768,
+    "vocab_size": 8256,
+    "codebook_size": 8192,
+    "in_channels": 768,
+    "block_out_channels": 768,
+    "num_hidden_layers": 22,
+    "num_attention_heads": 16,
+    "intermediate_size": 2816,
+    "sample_size": 16,
+}
+"""The transformer of amused/amused-256, as far as it departs from diffusers' defaults or says what time is spent on."""
 PROMPT = "a panda next to a pizza on a brick wall"
 COMPONENTS = (
     "text_ms",
@@ -56,7 +71,7 @@ def measure_components(pipeline: MarkovGenPipeline) -> dict[str, float]:
     """Milliseconds of each part that the pipeline has, for one picture.
 
     text_ms: prompt and empty prompt. base_step_ms: one step of the decoding loop with guidance, draws included.
-    base_mrf_ms: the random field's inference at the default exit step, all its updates. detokenizer_ms: tokens to pixels.
+    base_mrf_ms: the random field's inference at the default exit step. detokenizer_ms: tokens to pixels.
     """
     device, mask_id = pipeline.device, pipeline.transformer.mask_token_id
     texts = pipeline.text_encoder.encode([PROMPT, ""]).to(device)
@@ -93,6 +108,45 @@ def field_seconds(field: MarkovRandomField, device: torch.device, steps: int = 2
     with torch.no_grad():
         refine(logits, tokens, undecided)
         return seconds(lambda: refine(logits, tokens, undecided), device)
+
+
+def measure_amused(
+    device: torch.device, dtype: torch.dtype, rounds: int, shape: Mapping[str, Any] = AMUSED_SHAPE
+) -> dict[str, Any]:
+    """Milliseconds of a guided step of aMUSEd-256's transformer, and of random fields over its 256 tokens of 8192 codes.
+
+    Random weights of the real shape: time does not depend on their values. The dense field, whose W^c alone has 67
+    million entries, is left out.
+
+    Args:
+        rounds: measurements of each, in turns; medians are reported.
+        shape: sizes of the transformer, see `diffusers.UVit2DModel`.
+    """
+    model = UVit2DModel(**shape).to(device, dtype).eval()
+    side, codes, width = shape["sample_size"], shape["codebook_size"], shape["encoder_hidden_size"]
+    fields = {
+        name: MarkovRandomField(name, codes, (side, side)).to(device).eval() for name in ("low-rank", "directional")
+    }
+    tokens = torch.full((2, side, side), shape["vocab_size"] - 1, device=device)
+    text = torch.zeros(2, 77, width, device=device, dtype=dtype)
+    pooled = torch.zeros(2, shape["cond_embed_dim"], device=device, dtype=dtype)
+    micro = torch.tensor([[256.0, 256, 0, 0, 6]], device=device, dtype=dtype).repeat(2, 1)  # (1, 5) -> (2, 5)
+
+    def step() -> None:
+        with torch.no_grad():
+            model(tokens, text, pooled, micro)
+
+    step()
+    times: dict[str, list[float]] = {"base_step_ms": []}
+    for number in range(rounds):
+        times["base_step_ms"].append(1e3 * seconds(step, device))
+        for name, field in fields.items():
+            times.setdefault(f"{name}_mrf_ms", []).append(1e3 * field_seconds(field, device))
+        print(f"aMUSEd's size, round {number + 1}/{rounds}", file=sys.stderr, flush=True)
+    medians = {name: float(np.median(values)) for name, values in times.items()}
+    shares = {f"{name}_mrf_share": medians[f"{name}_mrf_ms"] / medians["base_step_ms"] for name in fields}
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {"parameters": parameters, **medians, **{f"{n}_spread": spread(v) for n, v in times.items()}, **shares}
 
 
 def measure_method(pipeline: MarkovGenPipeline, fields: Mapping[str, Any]) -> float:
@@ -164,6 +218,14 @@ def text_table(report: Mapping[str, Any]) -> str:
         if value is not None:
             quartiles = report["components_spread"][part]
             lines.append(f"{part:<26}{value:9.2f}  ({quartiles['low']:.2f} … {quartiles['high']:.2f})")
+    if (step := report["components"]["base_step_ms"]) and (field := report["components"]["base_mrf_ms"]):
+        lines.append(f"the random field takes {field / step:.1%} of a base step")
+    if larger := report.get("amused_256"):
+        lines += ["", f"aMUSEd-256's shape, random weights, {larger['parameters'] / 1e6:.0f} M parameters"]
+        lines.append(f"{'base_step_ms':<26}{larger['base_step_ms']:9.1f}")
+        for name in ("low-rank", "directional"):
+            share = f"({larger[f'{name}_mrf_share']:.1%} of the step)"
+            lines.append(f"{f'{name}_mrf_ms':<26}{larger[f'{name}_mrf_ms']:9.1f}  {share}")
     lines += ["", f"{'method':<26}{'seconds':>9}  quartiles        full / method"]
     for name, values in report["methods"].items():
         quartiles = f"({values['spread']['low']:.3f} … {values['spread']['high']:.3f})"
@@ -178,6 +240,7 @@ def main(
     methods: str = "full",
     rounds: int = 5,
     mrf: str | None = None,
+    amused: bool = False,
     device: str | None = None,
     out: Path | None = None,
 ) -> None:
@@ -186,6 +249,7 @@ def main(
     Args:
         model: checkpoint, the settings' one if not given.
         methods: as typed, parted by commas.
+        amused: also time random fields beside a transformer of aMUSEd's size.
         out: file for the JSON report, beside what is printed.
 
     Raises:
@@ -195,6 +259,8 @@ def main(
         chosen = parse_methods(methods)
         runtime = load_runtime(load_settings(model=model, mrf=mrf, device=device))
         report = plain(benchmark(runtime, available(chosen, runtime.pipeline), rounds))
+        if amused:
+            report["amused_256"] = plain(measure_amused(runtime.device, runtime.dtype, rounds))
         if out:
             write_report(report, out)
     print(json.dumps(report) if as_json else text_table(report))

@@ -54,3 +54,23 @@ def test_the_command_prints_one_object_or_a_table(tmp_path: Path, capsys):
     benchmark.main(model, methods="halton:steps=2", rounds=1, device="cpu")
     table = capsys.readouterr().out
     assert "base_step_ms" in table and "halton:steps=2" in table and "peak memory" in table
+
+
+def test_fields_are_timed_beside_a_transformer_of_amuseds_kind():
+    shape = {
+        **benchmark.AMUSED_SHAPE,
+        "hidden_size": 32,
+        "in_channels": 16,
+        "block_out_channels": 24,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "block_num_heads": 2,
+        "intermediate_size": 32,
+        "sample_size": 4,
+        "codebook_size": 64,
+        "vocab_size": 80,
+    }
+    found = benchmark.measure_amused(torch.device("cpu"), torch.float32, 2, shape)
+    for name in ("low-rank", "directional"):
+        assert found[f"{name}_mrf_share"] == pytest.approx(found[f"{name}_mrf_ms"] / found["base_step_ms"])
+    json.dumps(found)

@@ -65,9 +65,7 @@ def test_the_report_has_a_row_a_variant(pipeline: MarkovGenPipeline, tmp_path: P
     variants = plan(["mrf"], Knobs((2, 4), (1,), (True,), ("sample",)))
     scorer = tiny_scorer()
     report = module.plain(
-        module.sweep(
-            pipeline, {"mrf": pipeline.mrf}, scorer, variants, 4, options={"steps": 6}, references=8, draws=10
-        )
+        module.sweep(pipeline, {"mrf": pipeline.mrf}, scorer, variants, 4, options={"steps": 6}, references=8, draws=10)
     )
     json.dumps(report)
     assert [row["method"] for row in report["rows"]] == ["full", *["early-exit", "early-exit", "markovgen"] * 2]
