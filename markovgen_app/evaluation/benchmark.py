@@ -113,7 +113,7 @@ def field_seconds(field: MarkovRandomField, device: torch.device, steps: int = 2
 def measure_amused(
     device: torch.device, dtype: torch.dtype, rounds: int, shape: Mapping[str, Any] = AMUSED_SHAPE
 ) -> dict[str, Any]:
-    """Milliseconds of a guided step of aMUSEd-256's transformer, and of random fields over its 256 tokens of 8192 codes.
+    """Milliseconds of a guided step of aMUSEd-256's transformer, and of fields over its 256 tokens of 8192 codes.
 
     Random weights of the real shape: time does not depend on their values. The dense field, whose W^c alone has 67
     million entries, is left out.
