@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from PIL import Image
@@ -19,11 +19,8 @@ from PIL import Image
 from .decoding.masks import any_coverage
 from .errors import UserError
 from .intake import MAX_ASPECT, MAX_PIXELS
+from .requests import Anchor, Fit
 
-Fit = Literal["letterbox", "crop"]
-Anchor = Literal[
-    "centre", "left", "right", "top", "bottom", "top left", "top right", "bottom left", "bottom right"
-]  # where the picture stays when its canvas grows
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 MAX_WINDOWS = 32

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from markovgen_app.canvas import (
-    Anchor,
     Geometry,
     Padding,
     choose_window,
@@ -20,6 +19,7 @@ from markovgen_app.canvas import (
     windows_for,
 )
 from markovgen_app.errors import UserError
+from markovgen_app.requests import Anchor
 
 SIZE, GRID = (128, 128), (16, 16)
 SIDES = st.integers(16, 700)

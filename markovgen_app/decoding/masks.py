@@ -60,15 +60,15 @@ def bounds(mask: np.ndarray) -> tuple[int, int, int, int] | None:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def check(mask: np.ndarray, width: int, height: int) -> None:
-    """Make sure that a mask goes with a picture and says something.
-
-    Raises:
-        UserError: another size than the picture's, or nothing or everything masked.
-    """
+def check_size(mask: np.ndarray, width: int, height: int) -> None:
+    """Raise UserError where a mask is not of a picture's size."""
     if mask.shape != (height, width):
         given = f"{mask.shape[1]} × {mask.shape[0]}"
         raise UserError(f"The mask is {given} pixels and the picture {width} × {height}: give a mask of its size.")
+
+
+def check(mask: np.ndarray) -> None:
+    """Raise UserError where a mask marks nothing, or everything."""
     counted = mask >= TOUCHED
     if not counted.any():
         raise UserError("The mask is empty: mark the part of the picture that should change.")

@@ -140,16 +140,14 @@ def test_rectangles_that_cannot_be_are_said(box: tuple[int, int, int, int], says
 
 
 @pytest.mark.parametrize(
-    ("mask", "says"),
-    [
-        (np.zeros((16, 32)), "The mask is empty"),
-        (np.ones((16, 32)), "covers the whole picture"),
-        (np.ones((32, 16)), "The mask is 16 × 32 pixels and the picture 32 × 16"),
-    ],
+    ("mask", "says"), [(np.zeros((16, 32)), "The mask is empty"), (np.ones((16, 32)), "covers the whole picture")]
 )
 def test_masks_that_say_nothing_are_said(mask: np.ndarray, says: str) -> None:
     with pytest.raises(UserError, match=says):
-        masks.check(mask, 32, 16)
+        masks.check(mask)
+    masks.check_size(mask, 32, 16)
+    with pytest.raises(UserError, match="The mask is 32 × 16 pixels and the picture 16 × 32"):
+        masks.check_size(mask, 16, 32)
 
 
 @pytest.mark.parametrize("change", [masks.grow, masks.feather])
