@@ -153,7 +153,7 @@ def generate(
 @app.command()
 def compare(
     prompt: Annotated[str, typer.Argument(help="what the pictures show")],
-    out: Annotated[Path, typer.Option("--out", help="folder for the files; those of the same names are replaced")],
+    out: Annotated[Path, typer.Option("--out", help="folder for the files; an earlier comparison there is replaced")],
     methods: Annotated[
         str | None,
         typer.Option(
@@ -337,6 +337,7 @@ def benchmark(
     amused: Annotated[
         bool, typer.Option("--amused-size", help="also time random fields beside a transformer of aMUSEd's size")
     ] = False,
+    with_app: Annotated[bool, typer.Option("--app", help="also time how long the app takes to be ready")] = False,
     model: ModelOption = None,
     mrf: MrfOption = None,
     device: DeviceOption = None,
@@ -346,7 +347,7 @@ def benchmark(
     """Print the latency table of parts and methods."""
     from .evaluation.benchmark import main as report
 
-    report(model, as_json, methods=methods, rounds=rounds, mrf=mrf, amused=amused, device=device, out=out)
+    report(model, as_json, methods=methods, rounds=rounds, mrf=mrf, amused=amused, app=with_app, device=device, out=out)
 
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="configuration file, see configs/")]

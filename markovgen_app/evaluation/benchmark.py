@@ -32,6 +32,7 @@ from ..runtime import Runtime, load_runtime
 from ..settings import load_settings
 from .output import plain, write_report
 from .report import available, parse_methods
+from .waits import app_ready_seconds, first_preview_seconds, scenes_per_second
 
 AMUSED_SHAPE = {
     "hidden_size": 1024,
@@ -207,6 +208,8 @@ def benchmark(runtime: Runtime, methods: Mapping[str, Mapping[str, Any]], rounds
         "speedup_over_full": {
             name: float(np.median(np.array(times["full"]) / np.array(values))) for name, values in times.items()
         },
+        "first_preview_seconds": first_preview_seconds(pipeline, PROMPT, rounds),
+        "scenes_per_second": scenes_per_second(),
         "peak_memory_mb": peak_memory_mb(),
     }
 
@@ -230,7 +233,11 @@ def text_table(report: Mapping[str, Any]) -> str:
     for name, values in report["methods"].items():
         quartiles = f"({values['spread']['low']:.3f} … {values['spread']['high']:.3f})"
         lines.append(f"{name:<26}{values['seconds']:9.3f}  {quartiles:<17}{report['speedup_over_full'][name]:.2f}×")
-    return "\n".join([*lines, "", f"peak memory {report['peak_memory_mb']:.0f} MB"])
+    lines += ["", f"first preview after {report['first_preview_seconds']:.2f} s"]
+    if ready := report.get("app_ready_seconds"):
+        lines.append(f"app ready after {ready:.1f} s")
+    lines.append(f"{report['scenes_per_second']:.0f} training scenes a second on one core")
+    return "\n".join([*lines, f"peak memory {report['peak_memory_mb']:.0f} MB"])
 
 
 def main(
@@ -241,6 +248,7 @@ def main(
     rounds: int = 5,
     mrf: str | None = None,
     amused: bool = False,
+    app: bool = False,
     device: str | None = None,
     out: Path | None = None,
 ) -> None:
@@ -250,6 +258,7 @@ def main(
         model: checkpoint, the settings' one if not given.
         methods: as typed, parted by commas.
         amused: also time random fields beside a transformer of aMUSEd's size.
+        app: also start the app once and time how long it takes to answer.
         out: file for the JSON report, beside what is printed.
 
     Raises:
@@ -261,6 +270,8 @@ def main(
         report = plain(benchmark(runtime, available(chosen, runtime.pipeline), rounds))
         if amused:
             report["amused_256"] = plain(measure_amused(runtime.device, runtime.dtype, rounds))
+        if app:
+            report["app_ready_seconds"] = plain(app_ready_seconds())
         if out:
             write_report(report, out)
     print(json.dumps(report) if as_json else text_table(report))

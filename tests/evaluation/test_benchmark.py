@@ -1,13 +1,14 @@
 """`markovgen benchmark` on a tiny pipeline: the shape of the report, and times that make sense."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from markovgen_app.errors import UserError
-from markovgen_app.evaluation import benchmark
+from markovgen_app.evaluation import benchmark, waits
 from markovgen_app.evaluation.report import parse_methods
 from markovgen_app.runtime import Runtime
 from tests.builders import tiny_checkpoint, tiny_pipeline
@@ -74,3 +75,15 @@ def test_fields_are_timed_beside_a_transformer_of_amuseds_kind():
     for name in ("low-rank", "directional"):
         assert found[f"{name}_mrf_share"] == pytest.approx(found[f"{name}_mrf_ms"] / found["base_step_ms"])
     json.dumps(found)
+
+
+def test_what_people_wait_for_is_measured(measured):
+    assert 0 < measured["first_preview_seconds"] < 10 and measured["scenes_per_second"] > 0
+
+
+def test_an_app_that_answers_is_ready_and_one_that_ends_is_said():
+    serve = "import http.server as h, os; h.HTTPServer(('127.0.0.1', int(os.environ['MARKOVGEN_PORT'])),"
+    ready = [sys.executable, "-c", serve + " h.SimpleHTTPRequestHandler).serve_forever()"]
+    assert 0 < waits.app_ready_seconds(ready) < 60
+    with pytest.raises(UserError, match="ended while starting"):
+        waits.app_ready_seconds([sys.executable, "-c", ""])
