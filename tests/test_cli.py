@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from builders import TINY_CODES, TINY_GRID, tiny_checkpoint
+from builders import TINY_CODES, TINY_GRID, tiny_checkpoint, tiny_pipeline
 from PIL import Image
 
 from markovgen_app import cli
@@ -75,6 +75,40 @@ def test_paths_are_printed_and_every_option_arrives(
     }
 
 
+def test_a_comparison_is_a_folder_and_one_object(weights: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shared = ["compare", "a panda", "--steps", "6", "--exit-step", "2", "--seed", "7", "--model", weights]
+    assert run(*shared, "--out", "side-by-side", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [image["method"] for image in report["images"]] == ["full", "early-exit", "markovgen"]
+    for image in report["images"]:
+        assert run("generate", "a panda", *shared[2:], "--method", image["method"]) == 0
+        with Image.open(image["path"]) as compared, Image.open(capsys.readouterr().out.strip()) as alone:
+            assert compared.tobytes() == alone.tobytes()
+        assert image["model_seconds"] > 0 and image["speedup_over_full"] > 0
+    assert report["images"][2]["random_field"]["energy_after"] != report["images"][2]["random_field"]["energy_before"]
+    for name in ("grid", "token_changes", "filmstrip"):
+        with Image.open(report[name]) as sheet:
+            assert sheet.format == "PNG"
+
+    assert run(*shared, "--out", "side-by-side", "--methods", "halton, full", "--no-metadata") == 0
+    captured = capsys.readouterr()
+    first, second, *sheets = captured.out.splitlines()
+    assert first.startswith("side-by-side/full.png  6 transformer calls · ") and "halton.png" in second
+    assert sheets == ["side-by-side/grid.png", "side-by-side/filmstrip.png"]
+    assert not Path("side-by-side/markovgen.png").exists()
+
+
+def test_without_a_field_markovgen_is_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipeline = tiny_pipeline()
+    pipeline.register_modules(mrf=None)
+    pipeline.save_pretrained(tmp_path / "bare")
+    shared = ["compare", "a panda", "--steps", "2", "--out", "out", "--model", str(tmp_path / "bare")]
+    assert run(*shared, "--methods", "full,markovgen") == 2
+    assert "hold no random field" in capsys.readouterr().err
+    assert run(*shared, "--json") == 0
+    assert [image["method"] for image in json.loads(capsys.readouterr().out)["images"]][-1] == "rescheduled"
+
+
 def test_settings_can_be_left_out_of_the_file(weights: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("generate", "a panda", "--steps", "1", "--no-metadata", "--model", weights) == 0
     with Image.open(capsys.readouterr().out.strip()) as picture:
@@ -115,6 +149,12 @@ def test_notes_go_to_standard_error(weights: str, capsys: pytest.CaptureFixture[
         (["generate", "a", "--device", "toaster"], "The device 'toaster' is not on this machine"),
         (["generate", "a", "--out", "/dev/null"], "/dev/null is a file, not a folder"),
         (["generate", "a", "--out", "/proc/out"], "Cannot write to /proc/out"),
+        (["compare", "", "--out", "x"], "The prompt is empty"),
+        (["compare", "a"], "Missing option '--out'"),
+        (["compare", "a", "--out", "x", "--methods", "full"], "Choose two methods or more"),
+        (["compare", "a", "--out", "x", "--methods", "full,magic"], "No method is called 'magic'"),
+        (["compare", "a", "--out", "x", "--seed", "-1"], "Seed must be a whole number between"),
+        (["compare", "a", "--out", "/dev/null"], "/dev/null is a file, not a folder"),
         (["app", "--port", "99999"], "MARKOVGEN_PORT: "),
         (["app", "--model", "nowhere"], "There is no folder nowhere"),
         (["evaluate", "--methods", "magic"], "Method must be one of full"),
