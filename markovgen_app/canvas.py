@@ -1,10 +1,10 @@
 """Where a picture of any size meets a model of one size: windows onto the picture, and canvases that reach beyond it.
 
-    input pixels  --window: letterbox or crop-->  model pixels  --factor-->  tokens
+    pixels of the picture  --window: letterbox or crop-->  pixels of the model  --factor-->  tokens
 
-A window is a rectangle of the model's proportions. "letterbox" sees all of the picture and a mirrored margin where the
-proportions differ; "crop" sees the largest rectangle inside the picture, so that less is lost to scaling. What the
-model made goes back through the same window, so that the picture keeps its own size.
+"letterbox" shows all of the picture, mirrored into the margins that its proportions leave; "crop" shows the largest
+rectangle of the model's proportions, so that less is lost to scaling. What the model made goes back the same way, so
+that the picture keeps its own size.
 """
 
 from __future__ import annotations
@@ -29,83 +29,82 @@ _CONTEXT = 0.5  # share of a window that should be known already
 
 @dataclass(frozen=True)
 class Geometry:
-    """A window of a picture, at the size of a model.
+    """A window of a picture, and where a model sees it.
 
     Attributes:
         picture: width and height of the picture in pixels.
-        window: left, top, right, bottom in pixels of the picture; may reach beyond it.
-        size: width and height that the model works at, in pixels.
+        window: the part of the picture that the model sees, in pixels of the picture.
+        place: where in the model's picture it is, in pixels of the model; around it, it is mirrored.
+        size: width and height of the model's picture.
         grid: rows and columns of tokens.
     """
 
     picture: tuple[int, int]
     window: Box
+    place: Box
     size: tuple[int, int]
     grid: tuple[int, int]
 
     def at(self, size: tuple[int, int], grid: tuple[int, int]) -> Geometry:
-        """The same window for another model."""
-        return replace(self, size=size, grid=grid)
-
-    @property
-    def _sides(self) -> tuple[int, int]:
-        left, top, right, bottom = self.window
-        return right - left, bottom - top
-
-    @property
-    def inside(self) -> Box:
-        """The part of the picture that the window shows."""
-        left, top, right, bottom = self.window
-        return max(0, left), max(0, top), min(self.picture[0], right), min(self.picture[1], bottom)
+        """The same window for a model of another size."""
+        x0, y0, x1, y1 = self.place
+        across, down = size[0] / self.size[0], size[1] / self.size[1]
+        place = (round(x0 * across), round(y0 * down), round(x1 * across), round(y1 * down))
+        return replace(self, place=place, size=size, grid=grid)
 
     def to_model(self, x: float, y: float) -> tuple[float, float]:
         """A point of the picture, in pixels of the model."""
-        width, height = self._sides
-        return (x - self.window[0]) * self.size[0] / width, (y - self.window[1]) * self.size[1] / height
+        return _mapped((x, y), self.window, self.place)
 
     def to_picture(self, x: float, y: float) -> tuple[float, float]:
         """A point of the model's picture, in pixels of the picture."""
-        width, height = self._sides
-        return self.window[0] + x * width / self.size[0], self.window[1] + y * height / self.size[1]
-
-    def cells(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-        """First and last + 1 pixel of the picture in every row and column of tokens; neighbours may share one."""
-        (width, height), (rows, columns) = self._sides, self.grid
-        left, top = self.window[:2]
-        return (
-            [(top + row * height // rows, top - (-(row + 1) * height // rows)) for row in range(rows)],
-            [
-                (left + column * width // columns, left - (-(column + 1) * width // columns))
-                for column in range(columns)
-            ],
-        )
+        return _mapped((x, y), self.place, self.window)
 
     def tokens(self, mask: np.ndarray) -> np.ndarray:
         """The tokens (rows, columns) that a mask (H, W) of the picture touches, be it with a single pixel."""
-        return any_coverage(mask, *self.cells())
+        left, top, right, bottom = self.window
+        x0, y0, x1, y1 = self.place
+        touched = any_coverage(mask, _shares(top, bottom, y1 - y0), _shares(left, right, x1 - x0))
+        touched = np.pad(touched, self._margins(), mode="symmetric")  # (model's height, model's width)
+        rows, columns = self.grid
+        cells = touched.reshape(rows, self.size[1] // rows, columns, self.size[0] // columns)
+        return np.asarray(cells.any(axis=(1, 3)))
 
     def view(self, picture: Image.Image) -> Image.Image:
-        """What the model sees: the window, mirrored where it leaves the picture, at the model's size."""
-        left, top, right, bottom = self.window
-        x0, y0, x1, y1 = self.inside
-        shown = np.asarray(picture)[y0:y1, x0:x1]
-        margins = ((y0 - top, bottom - y1), (x0 - left, right - x1), (0, 0))
-        return _scaled(Image.fromarray(np.pad(shown, margins, mode="symmetric")), self.size)
+        """What the model sees of a picture."""
+        x0, y0, x1, y1 = self.place
+        shown = _scaled(picture.crop(self.window), (x1 - x0, y1 - y0))
+        return Image.fromarray(np.pad(np.asarray(shown), (*self._margins(), (0, 0)), mode="symmetric"))
 
-    def place(self, made: Image.Image, picture: Image.Image) -> Image.Image:
-        """The picture with what the model made in its window, at the picture's own size."""
-        left, top = self.window[:2]
-        x0, y0, x1, y1 = self.inside
-        full = _scaled(made, self._sides)
-        placed = picture.copy()
-        placed.paste(full.crop((x0 - left, y0 - top, x1 - left, y1 - top)), (x0, y0))
-        return placed
+    def put_back(self, made: Image.Image, picture: Image.Image) -> Image.Image:
+        """The picture with what the model made in its window."""
+        left, top, right, bottom = self.window
+        changed = picture.copy()
+        changed.paste(_scaled(made.crop(self.place), (right - left, bottom - top)), (left, top))
+        return changed
+
+    def _margins(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        x0, y0, x1, y1 = self.place
+        return (y0, self.size[1] - y1), (x0, self.size[0] - x1)
+
+
+def _mapped(point: tuple[float, float], old: Box, new: Box) -> tuple[float, float]:
+    """A point, from the coordinates in which a box is `old` to those in which it is `new`."""
+    x, y = (
+        new[axis] + (point[axis] - old[axis]) * (new[axis + 2] - new[axis]) / (old[axis + 2] - old[axis])
+        for axis in (0, 1)
+    )
+    return x, y
+
+
+def _shares(start: int, stop: int, parts: int) -> list[tuple[int, int]]:
+    """First and last + 1 pixel under each of `parts` equal parts of a side; neighbours may share one."""
+    length = stop - start
+    return [(start + part * length // parts, start - (-(part + 1) * length // parts)) for part in range(parts)]
 
 
 def _scaled(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    if image.size == size:
-        return image
-    return image.resize(size, Image.Resampling.LANCZOS)
+    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
 def choose_window(
@@ -125,24 +124,22 @@ def choose_window(
     width, height = picture
     across, down = size
     if fit == "letterbox":
-        high = max(height, -(-width * down // across))
-        wide = max(width, -(-high * across // down))
+        scale = min(across / width, down / height)
+        wide, high = max(1, round(width * scale)), max(1, round(height * scale))
+        x0, y0 = (across - wide) // 2, (down - high) // 2
+        return Geometry(picture, (0, 0, width, height), (x0, y0, x0 + wide, y0 + high), size, grid)
+    if width * down <= height * across:
+        wide, high = width, max(1, round(width * down / across))
     else:
-        high = min(height, width * down // across)
-        wide = min(width, high * across // down)
+        wide, high = max(1, round(height * across / down)), height
     x0, y0, x1, y1 = focus or (0, 0, width, height)
-    if fit == "crop" and focus and (x1 - x0 > wide or y1 - y0 > high):
+    if focus and (x1 - x0 > wide or y1 - y0 > high):
         raise UserError(
             f"The part to change is {x1 - x0} × {y1 - y0} pixels and a crop shows {wide} × {high}: choose letterbox."
         )
-    left = _clamped((x0 + x1 - wide) // 2, width - wide)
-    top = _clamped((y0 + y1 - high) // 2, height - high)
-    return Geometry(picture, (left, top, left + wide, top + high), size, grid)
-
-
-def _clamped(start: int, room: int) -> int:
-    """A start from 0 to `room`; in the middle where there is less than no room."""
-    return room // 2 if room < 0 else min(max(start, 0), room)
+    left = min(max((x0 + x1 - wide) // 2, 0), width - wide)
+    top = min(max((y0 + y1 - high) // 2, 0), height - high)
+    return Geometry(picture, (left, top, left + wide, top + high), (0, 0, *size), size, grid)
 
 
 @dataclass(frozen=True)
@@ -247,7 +244,7 @@ def windows_for(mask: np.ndarray, size: tuple[int, int], grid: tuple[int, int], 
         with_context = [place for place, count in todo.items() if count <= (1 - _CONTEXT) * wide * high]
         left, top = max(with_context, key=todo.__getitem__) if with_context else min(todo, key=todo.__getitem__)
         empty[top : top + high, left : left + wide] = False
-        found.append(Geometry((width, height), (left, top, left + wide, top + high), size, grid))
+        found.append(Geometry((width, height), (left, top, left + wide, top + high), (0, 0, *size), size, grid))
         if len(found) > MAX_WINDOWS:
             raise UserError("That is too much to add in one go: choose letterbox, or add less.")
     return found

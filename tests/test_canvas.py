@@ -19,100 +19,107 @@ from markovgen_app.canvas import (
     windows_for,
 )
 from markovgen_app.errors import UserError
-from markovgen_app.requests import Anchor
+from markovgen_app.requests import Anchor, Fit
 
 SIZE, GRID = (128, 128), (16, 16)
 SIDES = st.integers(16, 700)
-FITS = st.sampled_from(["letterbox", "crop"])
+FITS = st.sampled_from(get_args(Fit))
 
 
 def noise(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-@given(SIDES, SIDES, FITS)
-def test_windows_have_the_models_proportions_and_show_what_their_name_says(width: int, height: int, fit: str) -> None:
-    geometry = choose_window((width, height), SIZE, GRID, fit)  # type: ignore[arg-type]
-    left, top, right, bottom = geometry.window
-    assert right - left == bottom - top == (max if fit == "letterbox" else min)(width, height)
-    inside = geometry.inside
-    if fit == "letterbox":
-        assert inside == (0, 0, width, height)
-    else:
-        assert inside == geometry.window
-
-
-@given(SIDES, SIDES, st.sampled_from([(128, 128), (192, 128), (64, 128)]), FITS)
-def test_windows_of_oblong_models_are_right_to_a_pixel(
-    width: int, height: int, size: tuple[int, int], fit: str
-) -> None:
-    left, top, right, bottom = choose_window((width, height), size, GRID, fit).window  # type: ignore[arg-type]
+@given(SIDES, SIDES, st.sampled_from([(128, 128), (192, 128), (64, 128)]))
+def test_windows_show_what_their_name_says_in_right_proportions(width: int, height: int, size: tuple[int, int]) -> None:
+    whole = choose_window((width, height), size, GRID, "letterbox")
+    assert whole.window == (0, 0, width, height)
+    x0, y0, x1, y1 = whole.place
+    assert x0 >= 0 and y0 >= 0 and x1 <= size[0] and y1 <= size[1] and (x1 - x0 == size[0] or y1 - y0 == size[1])
+    assert abs((x1 - x0) / width - (y1 - y0) / height) <= 0.5 / min(width, height)
+    crop = choose_window((width, height), size, GRID, "crop")
+    left, top, right, bottom = crop.window
+    assert crop.place == (0, 0, *size) and (right - left == width or bottom - top == height)
     assert abs((right - left) * size[1] / size[0] - (bottom - top)) <= max(1, size[1] / size[0])
 
 
 @given(SIDES, SIDES, FITS, st.floats(0, 1), st.floats(0, 1))
-def test_points_map_both_ways(width: int, height: int, fit: str, x: float, y: float) -> None:
-    geometry = choose_window((width, height), SIZE, GRID, fit)  # type: ignore[arg-type]
+def test_points_map_both_ways(width: int, height: int, fit: Fit, x: float, y: float) -> None:
+    geometry = choose_window((width, height), SIZE, GRID, fit)
     point = (x * width, y * height)
     assert geometry.to_picture(*geometry.to_model(*point)) == pytest.approx(point, abs=1e-6)
     left, top, right, bottom = geometry.window
-    assert geometry.to_model(left, top) == (0, 0) and geometry.to_model(right, bottom) == pytest.approx(SIZE)
+    assert geometry.to_model(left, top) == geometry.place[:2]
+    assert geometry.to_model(right, bottom) == pytest.approx(geometry.place[2:])
 
 
 @given(SIDES, SIDES, FITS, st.floats(0, 0.999), st.floats(0, 0.999))
 def test_a_pixel_touches_the_token_that_it_is_scaled_into(
-    width: int, height: int, fit: str, x: float, y: float
+    width: int, height: int, fit: Fit, x: float, y: float
 ) -> None:
-    geometry = choose_window((width, height), SIZE, GRID, fit)  # type: ignore[arg-type]
-    left, top, right, bottom = geometry.inside
+    geometry = choose_window((width, height), SIZE, GRID, fit)
+    left, top, right, bottom = geometry.window
     column, row = int(left + x * (right - left)), int(top + y * (bottom - top))
     mask = np.zeros((height, width), dtype=np.float32)
     mask[row, column] = 1
-    touched = {(int(a), int(b)) for a, b in np.argwhere(geometry.tokens(mask))}
+    touched = geometry.tokens(mask)
     across, down = geometry.to_model(column + 0.5, row + 0.5)
-    assert (int(down // 8), int(across // 8)) in touched
-    for token_row, token_column in touched:  # and none that it has no share in
-        x0, y0 = geometry.to_picture(token_column * 8, token_row * 8)
-        x1, y1 = geometry.to_picture(token_column * 8 + 8, token_row * 8 + 8)
-        assert x0 < column + 1 and x1 > column and y0 < row + 1 and y1 > row
+    assert touched[int(down // 8), int(across // 8)]
+    x0, y0 = geometry.to_model(column, row)
+    x1, y1 = geometry.to_model(column + 1, row + 1)
+    if fit == "crop" or width == height:  # no mirror images: and none that the pixel has no part in
+        for token_row, token_column in np.argwhere(touched):
+            assert token_column * 8 < np.ceil(x1) and token_column * 8 + 8 > np.floor(x0)
+            assert token_row * 8 < np.ceil(y1) and token_row * 8 + 8 > np.floor(y0)
+
+
+def test_a_stroke_is_mirrored_with_the_picture_into_the_margins() -> None:
+    geometry = choose_window((128, 64), SIZE, GRID, "letterbox")
+    assert geometry.place == (0, 32, 128, 96)
+    mask = np.zeros((64, 128), dtype=np.float32)
+    mask[0, 3] = 1
+    assert np.argwhere(geometry.tokens(mask)).tolist() == [[3, 0], [4, 0]]
+    seen = np.asarray(geometry.view(noise(128, 64)))
+    assert np.array_equal(seen[:32], seen[32:64][::-1]) and np.array_equal(seen[96:], seen[64:96][::-1])
 
 
 def test_a_picture_of_the_models_size_is_seen_and_put_back_bit_for_bit() -> None:
     picture = noise(128, 128)
-    for fit in ("letterbox", "crop"):
-        geometry = choose_window(picture.size, SIZE, GRID, fit)  # type: ignore[arg-type]
+    for fit in get_args(Fit):
+        geometry = choose_window(picture.size, SIZE, GRID, fit)
         assert geometry.view(picture).tobytes() == picture.tobytes()
         other = noise(128, 128).transpose(Image.Transpose.ROTATE_90)
-        assert geometry.place(other, picture).tobytes() == other.tobytes()
+        assert geometry.put_back(other, picture).tobytes() == other.tobytes()
 
 
 @pytest.mark.parametrize(("width", "height"), [(300, 200), (200, 300), (16, 128), (129, 127)])
-def test_letterboxes_mirror_and_put_back_at_the_pictures_size(width: int, height: int) -> None:
+def test_letterboxes_put_back_at_the_pictures_size(width: int, height: int) -> None:
     picture = noise(width, height)
     geometry = choose_window(picture.size, SIZE, GRID, "letterbox")
     assert geometry.view(picture).size == SIZE
-    placed = geometry.place(Image.new("RGB", SIZE, (9, 99, 199)), picture)
-    assert placed.size == picture.size and placed.getcolors() == [(width * height, (9, 99, 199))]
+    changed = geometry.put_back(Image.new("RGB", SIZE, (9, 99, 199)), picture)
+    assert changed.size == picture.size and changed.getcolors() == [(width * height, (9, 99, 199))]
 
 
 def test_crops_change_nothing_outside_and_hold_what_they_are_about() -> None:
     picture = noise(300, 100)
     geometry = choose_window(picture.size, SIZE, GRID, "crop", focus=(250, 10, 290, 50))
     assert geometry.window == (200, 0, 300, 100)
-    placed = np.asarray(geometry.place(Image.new("RGB", SIZE), picture))
-    assert np.array_equal(placed[:, :200], np.asarray(picture)[:, :200]) and not placed[:, 200:].any()
+    changed = np.asarray(geometry.put_back(Image.new("RGB", SIZE), picture))
+    assert np.array_equal(changed[:, :200], np.asarray(picture)[:, :200]) and not changed[:, 200:].any()
     with pytest.raises(UserError, match="120 × 40 pixels and a crop shows 100 × 100: choose letterbox"):
         choose_window(picture.size, SIZE, GRID, "crop", focus=(10, 10, 130, 50))
 
 
 def test_a_finer_model_sees_the_same_window() -> None:
-    geometry = choose_window((300, 200), SIZE, GRID, "crop", focus=(0, 0, 20, 20))
-    finer = geometry.at((256, 256), (32, 32))
-    assert finer.window == geometry.window and finer.view(noise(300, 200)).size == (256, 256)
-    mask = np.zeros((200, 300), dtype=np.float32)
-    mask[40:50, 30:36] = 1
-    coarse = geometry.tokens(mask)
-    assert (finer.tokens(mask).reshape(16, 2, 16, 2).any(axis=(1, 3)) <= coarse).all()
+    for fit in get_args(Fit):
+        geometry = choose_window((300, 200), SIZE, GRID, fit, focus=(0, 0, 20, 20))
+        finer = geometry.at((256, 256), (32, 32))
+        assert finer.window == geometry.window and finer.view(noise(300, 200)).size == (256, 256)
+        assert finer.place == tuple(2 * edge for edge in geometry.place)
+        mask = np.zeros((200, 300), dtype=np.float32)
+        mask[40:50, 30:36] = 1
+        assert (finer.tokens(mask).reshape(16, 2, 16, 2).any(axis=(1, 3)) <= geometry.tokens(mask)).all()
 
 
 @given(SIDES, SIDES, st.data())
@@ -191,7 +198,8 @@ def test_windows_fill_the_canvas_from_what_is_known(width: int, height: int, sha
         return
     for geometry in windows:
         left, top, right, bottom = geometry.window
-        assert geometry.inside == geometry.window and right - left == bottom - top == min(width, height)
+        assert geometry.place == (0, 0, *SIZE) and right - left == bottom - top == min(width, height)
+        assert left >= 0 and top >= 0 and bottom <= mask.shape[0] and right <= mask.shape[1]
         seen = mask[top:bottom, left:right]
         assert 0 < seen.mean() < 1
         mask[top:bottom, left:right] = 0
