@@ -68,7 +68,75 @@ class Block(nn.Module):
         return x + self.down(F.relu(self.up(normed)).square())
 
 
-class MuseTransformer(ModelMixin, ConfigMixin):
+class TokenTransformer(ModelMixin, ConfigMixin):
+    """What transformers over a grid of tokens have in common: embeddings of tokens and places, and logits.
+
+    Its parts are the model's own attributes, so that each model's weights keep their names.
+    """
+
+    config_name = "config.json"  # type: ignore[assignment]
+    config: Any
+    digits: Tensor
+
+    def _add_embeddings(self, codebook_size: int, grid: Sequence[int], width: int, levels: Sequence[int]) -> None:
+        """Of V tokens and the mask, of rows and of columns; and what the embeddings of codes with a digit share."""
+        self.token_embedding = nn.Embedding(codebook_size + 1, width)
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        self.row_embedding = nn.Parameter(torch.randn(grid[0], 1, width) * 0.02)
+        self.column_embedding = nn.Parameter(torch.randn(1, grid[1], width) * 0.02)
+        self.digit_embedding = None
+        if levels:
+            codes = torch.cartesian_prod(*(torch.arange(level) for level in levels))  # (V, D)
+            one_hot = [F.one_hot(codes[:, place], level) for place, level in enumerate(levels)]
+            self.register_buffer("digits", torch.cat(one_hot, dim=1).float(), persistent=False)  # (V, sum of levels)
+            self.digit_embedding = nn.Parameter(torch.randn(sum(levels), width) * 0.02)
+
+    def _add_head(self, codebook_size: int, width: int, levels: Sequence[int]) -> None:
+        """The last norm, the logits' weights, and what those of codes with a digit share."""
+        self.out_norm = nn.RMSNorm(width)
+        self.head = nn.Linear(width, codebook_size)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.digit_head = nn.Parameter(torch.zeros(sum(levels), width)) if levels else None
+
+    @property
+    def mask_token_id(self) -> int:
+        """The token that stands for "not decided yet": V."""
+        return self.config.codebook_size
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of tokens."""
+        height, width = self.config.grid
+        return height, width
+
+    def _embedding(self) -> Tensor:
+        """The table of token embeddings, (V + 1, d)."""
+        table = self.token_embedding.weight
+        if self.digit_embedding is None:
+            return table
+        return table + F.pad(self.digits @ self.digit_embedding, (0, 0, 0, 1))  # (V, d) -> (V + 1, d)
+
+    def _places(self) -> Tensor:
+        """Embeddings of the places, (n, d)."""
+        return (self.row_embedding + self.column_embedding).flatten(0, 1)  # (h, w, d) -> (n, d)
+
+    def _head_weight(self) -> Tensor:
+        """Weights of the logits, (V, d)."""
+        return self.head.weight if self.digit_head is None else self.head.weight + self.digits @ self.digit_head
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits (…, V) of hidden states (…, d)."""
+        return F.linear(hidden, self._head_weight(), self.head.bias)
+
+    def _check_fits(self, tokens: Tensor) -> None:
+        """Raise ValueError where the number of tokens (B, n) is not the grid's."""
+        height, width = self.grid
+        if tokens.shape[1] != height * width:
+            raise ValueError(f"This transformer works on {height} × {width} tokens, not on {tokens.shape[1]}.")
+
+
+class MuseTransformer(TokenTransformer):
     """Masked image tokens and a text to logits over the codebook.
 
     Args:
@@ -80,9 +148,6 @@ class MuseTransformer(ModelMixin, ConfigMixin):
         levels: digits of the codes where the tokenizer is a product of small alphabets (FSQ): codes that share a digit
             then share a part of their embeddings and of their logits, which learns faster; empty for none.
     """
-
-    config_name = "config.json"  # type: ignore[assignment]
-    config: Any
 
     @register_to_config
     def __init__(
@@ -99,54 +164,16 @@ class MuseTransformer(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         width = hidden_size
-        self.token_embedding = nn.Embedding(codebook_size + 1, width)
-        self.row_embedding = nn.Parameter(torch.randn(grid[0], 1, width) * 0.02)
-        self.column_embedding = nn.Parameter(torch.randn(1, grid[1], width) * 0.02)
+        self._add_embeddings(codebook_size, grid, width, levels)
         self.text_in = nn.Linear(text_width, width)
         self.pooled_in = nn.Linear(text_width, width)
         cross = text_conditioning == "cross-attention"
         self.blocks = nn.ModuleList(Block(width, num_heads, mlp_ratio, cross) for _ in range(num_layers))
-        self.out_norm = nn.RMSNorm(width)
-        self.head = nn.Linear(width, codebook_size)
-        nn.init.normal_(self.token_embedding.weight, std=0.02)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-        self.digit_embedding = self.digit_head = None
-        if levels:
-            codes = torch.cartesian_prod(*(torch.arange(level) for level in levels))  # (V, D)
-            one_hot = [F.one_hot(codes[:, place], level) for place, level in enumerate(levels)]
-            self.register_buffer("digits", torch.cat(one_hot, dim=1).float(), persistent=False)  # (V, sum of levels)
-            self.digit_embedding = nn.Parameter(torch.randn(sum(levels), width) * 0.02)
-            self.digit_head = nn.Parameter(torch.zeros(sum(levels), width))
-
-    digits: Tensor
-
-    @property
-    def mask_token_id(self) -> int:
-        """The token that stands for "not decided yet": V."""
-        return self.config.codebook_size
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of tokens."""
-        height, width = self.config.grid
-        return height, width
-
-    def _embedding(self) -> Tensor:
-        table = self.token_embedding.weight  # (V + 1, d)
-        if self.digit_embedding is None:
-            return table
-        return table + F.pad(self.digits @ self.digit_embedding, (0, 0, 0, 1))  # (V, d) -> (V + 1, d)
-
-    def _head_weight(self) -> Tensor:
-        if self.digit_head is None:
-            return self.head.weight
-        return self.head.weight + self.digits @ self.digit_head  # (V, d)
+        self._add_head(codebook_size, width, levels)
 
     def hidden(self, tokens: Tensor, text_states: Tensor, text_mask: Tensor, pooled_text: Tensor) -> Tensor:
         """Last hidden states of the image tokens, normalised, (B, n, d); arguments as in `forward`."""
-        x = F.embedding(tokens, self._embedding())
-        x = x + (self.row_embedding + self.column_embedding).flatten(0, 1)  # (h, w, d) -> (n, d)
+        x = F.embedding(tokens, self._embedding()) + self._places()
         text = self.text_in(text_states.to(x.dtype))
         pooled = F.silu(self.pooled_in(pooled_text.to(x.dtype)))
         length = 0
@@ -159,10 +186,6 @@ class MuseTransformer(ModelMixin, ConfigMixin):
         for block in self.blocks:
             x = block(x, pooled, mask, text, text_keys)
         return self.out_norm(x[:, length:])
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Logits (…, V) of hidden states (…, d)."""
-        return F.linear(hidden, self._head_weight(), self.head.bias)
 
     def forward(self, tokens: Tensor, text_states: Tensor, text_mask: Tensor, pooled_text: Tensor) -> Tensor:
         """Predict every token.
@@ -179,8 +202,5 @@ class MuseTransformer(ModelMixin, ConfigMixin):
         Raises:
             ValueError: the number of tokens is not the grid's.
         """
-        if tokens.shape[1] != self.grid[0] * self.grid[1]:
-            raise ValueError(
-                f"This transformer works on {self.grid[0]} × {self.grid[1]} tokens, not on {tokens.shape[1]}."
-            )
+        self._check_fits(tokens)
         return self.logits(self.hidden(tokens, text_states, text_mask, pooled_text))
