@@ -3,8 +3,8 @@
     markovgen evaluate --methods full,early-exit --images 500
 
 A method is a name, with options after colons where it departs from the defaults: `full`, `early-exit:exit_step=12`,
-`full:guidance_scale=2:temperature=0.8`. Pictures are made one by one through the pipeline, as the app makes them, the
-methods taking turns, so that their times are comparable.
+`full:guidance_scale=2:temperature=0.8`. Pictures are made one by one, as the app makes them, the methods in turn, so
+that their times are comparable.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from ..requests import MAX_SEED, GenerateRequest
 from ..runtime import choose_device, load_runtime
 from ..settings import DEFAULT_MODEL, load_settings, model_path
 from . import metrics
+from .exits import EARLY_EXIT, Variant, finalised
 from .output import plain, sheet, text_table, write_report
 
 ACCURACIES = {
@@ -50,16 +51,25 @@ _REFERENCE_SEED = (
     1_000_003  # real pictures to measure distances to: scenes of the same split that no method is asked for
 )
 _BATCH = 32
+_TIMED = 12
 
 
 @dataclass
 class Made:
-    """What one method made: lists with one entry a picture, seed by seed, prompt by prompt."""
+    """What one method made, seed by seed, prompt by prompt; times and calls only of pictures run by themselves."""
 
     images: list[Image.Image] = field(default_factory=list)
     tokens: list[Tensor] = field(default_factory=list)
     model_seconds: list[float] = field(default_factory=list)
     transformer_calls: list[int] = field(default_factory=list)
+
+    def add(self, result: Result) -> None:
+        """The picture of a run."""
+        picture = result.images[0]
+        self.images.append(picture.image)
+        self.tokens.append(result.frames[-1][0].cpu())
+        self.model_seconds.append(picture.model_seconds)
+        self.transformer_calls.append(picture.transformer_calls)
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,18 +200,54 @@ def request_for(scene: Scene, seed: int, index: int, fields: Mapping[str, Any]) 
 def generate(
     pipeline: MarkovGenPipeline, scenes: Sequence[Scene], seeds: Sequence[int], methods: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Made]:
-    """Pictures of every scene's caption, with every seed, by every method in turn."""
+    """Pictures of every scene's caption, with every seed, by every method in turn.
+
+    The first `_TIMED` prompts of each seed are run method by method, which is where times and calls come from. After
+    them, methods that leave the loop of `full` early get their pictures from one run of it (see `exits`).
+    """
     made = {name: Made() for name in methods}
-    jobs = list(product(seeds, range(len(scenes)), methods))
-    for seed, index, name in progress(jobs, "pictures"):
-        for event in pipeline.run(request_for(scenes[index], seed, index, methods[name])):
-            if isinstance(event, Result):
-                picture = event.images[0]
-                made[name].images.append(picture.image)
-                made[name].tokens.append(event.frames[-1][0].cpu())
-                made[name].model_seconds.append(picture.model_seconds)
-                made[name].transformer_calls.append(picture.transformer_calls)
+    shared = exits_of_full(pipeline, methods)
+    for seed, index in progress(list(product(seeds, range(len(scenes)))), "prompts"):
+        requests = {name: request_for(scenes[index], seed, index, fields) for name, fields in methods.items()}
+        together = shared if index >= _TIMED else {}
+        if together:
+            field = {} if pipeline.mrf is None else {"mrf": pipeline.mrf}
+            longest = next(name for name in together if methods[name]["method"] == "full")
+            variants = [variant for variant in together.values() if variant is not None]
+            whole, left = finalised(pipeline, field, variants, requests[longest])
+            tokens = dict(zip(variants, left, strict=True))
+            for name, variant in together.items():
+                grid = whole if variant is None else tokens[variant]
+                made[name].images += pipeline.to_images(grid.unsqueeze(0).to(pipeline.device))
+                made[name].tokens.append(grid)
+        for name in methods:
+            if name not in together:
+                for event in pipeline.run(requests[name]):
+                    if isinstance(event, Result):
+                        made[name].add(event)
     return made
+
+
+def exits_of_full(pipeline: MarkovGenPipeline, methods: Mapping[str, Mapping[str, Any]]) -> dict[str, Variant | None]:
+    """Methods that share every step with a `full` among them, and how each leaves its loop; None: at the end.
+
+    Empty where there is no such pair.
+    """
+    own = {"method", "exit_step", "finalise", "mrf_iterations", "mrf_clamp"}
+    requests = {name: GenerateRequest.validated(prompt="-", seed=0, **fields) for name, fields in methods.items()}
+    full = next((request for request in requests.values() if request.method == "full"), None)
+    found: dict[str, Variant | None] = {}
+    for name, request in requests.items():
+        if full is None or request.model_dump(exclude=own) != full.model_dump(exclude=own):
+            continue
+        if request.method == "full":
+            found[name] = None
+        elif request.method in ("early-exit", "markovgen"):
+            step = pipeline.decoding_settings(request).exit_step
+            assert step is not None
+            field = "mrf" if request.method == "markovgen" else EARLY_EXIT
+            found[name] = Variant(step, field, request.mrf_iterations, request.mrf_clamp, request.finalise)
+    return found if len(found) > 1 else {}
 
 
 def _checksum(*models: torch.nn.Module) -> str:

@@ -26,35 +26,21 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..data.scenes import Scene
-from ..decoding.guidance import guided_logits
-from ..decoding.sampler import decode, draw_tokens, gumbel_noise, refined_logits
 from ..errors import UserError
 from ..models.mrf import MarkovRandomField
 from ..models.scorer import Reading, Scorer
 from ..pictures import write_error
 from ..pipeline import MarkovGenPipeline, check_field, load_field
 from ..pixels import to_levels
-from ..requests import GenerateRequest
 from ..runtime import choose_device, load_runtime
 from ..settings import DEFAULT_MODEL, load_settings, model_path
 from . import metrics
+from .exits import EARLY_EXIT, Variant, finalised
 from .output import aligned, cell, plain, write_report
 from .report import Reference, judged_values, load_scorer, look, progress, reference_for, request_for, scenes_for
 
 FULL = "full"
-EARLY_EXIT = "early-exit"
 MEASURES = ("scene_fd", "cmmd", "bigram_divergence", "prompt_accuracy")
-
-
-@dataclass(frozen=True, order=True)
-class Variant:
-    """One way to leave the loop. `field` is "early-exit" for none; the other knobs are those of a request."""
-
-    exit_step: int
-    field: str = EARLY_EXIT
-    iterations: int = 0
-    clamp: bool = True
-    finalise: str = "sample"
 
 
 @dataclass(frozen=True)
@@ -85,48 +71,6 @@ def plan(fields: Sequence[str], knobs: Knobs, grid: bool = False) -> list[Varian
                 knob: dict[str, Any] = {name: value}
                 found[replace(centre, **knob)] = None
     return list(found)
-
-
-@torch.no_grad()
-def finalised(
-    pipeline: MarkovGenPipeline,
-    fields: Mapping[str, MarkovRandomField],
-    variants: Sequence[Variant],
-    request: GenerateRequest,
-) -> tuple[Tensor, list[Tensor]]:
-    """Tokens (n,) of the full run of a request, and of every variant of its exit, all by the same noise."""
-    settings = pipeline.decoding_settings(request)
-    texts = pipeline.text_encoder.encode([request.prompt, request.negative_prompt]).to(pipeline.device)
-    logits_at = guided_logits(pipeline.transformer, texts[[0]], texts[[1]], settings)
-    generator = torch.Generator().manual_seed(request.seeds[0])
-    mask_id, positions = pipeline.transformer.mask_token_id, pipeline.grid[0] * pipeline.grid[1]
-    by_step: dict[int, list[Variant]] = {}
-    for variant in variants:
-        by_step.setdefault(variant.exit_step, []).append(variant)
-    tokens_of: dict[Variant, Tensor] = {}
-
-    def watched(tokens: Tensor, step: int) -> Tensor:
-        logits = logits_at(tokens, step).float()
-        mask = tokens == mask_id  # (1, n)
-        state = generator.get_state()
-        for variant in by_step.get(step, ()):
-            noise = None
-            if variant.finalise != "argmax":
-                same = torch.Generator()
-                same.set_state(state)
-                drawn = gumbel_noise([int(mask.sum())], logits.shape[2], [same])
-                noise = (drawn * settings.temperature).to(logits.device)
-            answer = logits
-            if variant.field != EARLY_EXIT:
-                refine = fields[variant.field].refine(variant.iterations, clamp=variant.clamp)
-                answer = refined_logits(logits, tokens, mask, refine, noise if variant.finalise == "perturb" else None)
-            taken = tokens.masked_scatter(mask, draw_tokens(answer, mask, noise, settings.top_k)[0])
-            tokens_of[variant] = taken[0].cpu()
-        return logits
-
-    start = torch.full((1, positions), mask_id, device=pipeline.device)
-    *_, last = decode(watched, start, mask_id, settings, [generator], grid=pipeline.grid)
-    return last.tokens[0].cpu(), [tokens_of[variant] for variant in variants]
 
 
 def sweep(

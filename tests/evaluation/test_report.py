@@ -102,6 +102,23 @@ def test_prompts_are_held_out_and_pictures_are_those_that_the_pipeline_makes(pip
     assert np.array_equal(made.images[0].image, pictures[2][1])
 
 
+def test_methods_that_share_a_loop_give_the_same_pictures_from_one_run_of_it(pipeline, monkeypatch):
+    methods = report.parse_methods(
+        "early-exit:steps=6:exit_step=2,full:steps=6,markovgen:steps=6:exit_step=3:finalise=perturb:mrf_iterations=1,"
+        "rescheduled:steps=6,early-exit:steps=6:temperature=0.5"
+    )
+    assert list(report.exits_of_full(pipeline, methods)) == list(methods)[:3]
+    assert report.exits_of_full(pipeline, report.parse_methods("full,rescheduled")) == {}
+    scenes = [SceneDataset().scene(index) for index in range(3)]
+    apart = report.generate(pipeline, scenes, (0, 1), methods)
+    monkeypatch.setattr(report, "_TIMED", 1)
+    shared = report.generate(pipeline, scenes, (0, 1), methods)
+    for name in methods:
+        assert torch.stack(apart[name].tokens).equal(torch.stack(shared[name].tokens)), name
+        assert [a.tobytes() for a in apart[name].images] == [b.tobytes() for b in shared[name].images]
+    assert len(shared["full:steps=6"].model_seconds) == 2 and len(apart["full:steps=6"].model_seconds) == 6
+
+
 def test_every_prompt_and_seed_has_its_own_noise_and_methods_share_it():
     scene = SceneDataset().scene(0)
     seeds = [report.request_for(scene, seed, index, {}).seed for seed in (0, 1) for index in range(50)]

@@ -13,7 +13,8 @@ from scorers import tiny_scorer
 
 from markovgen_app.errors import UserError
 from markovgen_app.evaluation import sweep as module
-from markovgen_app.evaluation.sweep import Knobs, Variant, plan
+from markovgen_app.evaluation.exits import EARLY_EXIT, Variant, finalised
+from markovgen_app.evaluation.sweep import Knobs, plan
 from markovgen_app.models.mrf import MarkovRandomField
 from markovgen_app.pipeline import MarkovGenPipeline
 from markovgen_app.requests import GenerateRequest
@@ -33,14 +34,14 @@ def test_the_plan_turns_one_knob_at_a_time() -> None:
     assert per_step == {2: 8, 4: 8}
     centre = Variant(2, "a", 2, True, "perturb")
     for variant in variants[: per_step[2]]:
-        if variant.field != module.EARLY_EXIT:
+        if variant.field != EARLY_EXIT:
             same = [getattr(variant, n) == getattr(centre, n) for n in ("field", "iterations", "clamp", "finalise")]
             assert sum(same) >= 3
 
 
 def test_the_grid_crosses_everything_and_no_field_leaves_the_baselines() -> None:
     assert len(plan(["a", "b"], KNOBS, grid=True)) == 2 * (2 + 2 * 2 * 2 * 3)
-    assert {variant.field for variant in plan([], KNOBS)} == {module.EARLY_EXIT}
+    assert {variant.field for variant in plan([], KNOBS)} == {EARLY_EXIT}
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
@@ -49,7 +50,7 @@ def test_every_variant_is_the_picture_of_its_request(pipeline: MarkovGenPipeline
     request = GenerateRequest(prompt="a panda", seed=5, **fields)
     assert pipeline.mrf is not None
     variants = plan(["mrf"], KNOBS, grid=True)
-    whole, taken = module.finalised(pipeline, {"mrf": pipeline.mrf}, variants, request)
+    whole, taken = finalised(pipeline, {"mrf": pipeline.mrf}, variants, request)
     assert whole.equal(pipeline("a panda", seed=5, **fields).frames[-1][0])
     for variant, tokens in zip(variants, taken, strict=True):
         knobs = {"exit_step": variant.exit_step, "finalise": variant.finalise}
