@@ -43,9 +43,9 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, cross-attention where the text comes that way, and a feed-forward net; each modulated by the text."""
+    """Attention, cross-attention where a context comes that way, a feed-forward net; modulated by the text or not."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, cross: bool) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: float, cross: bool, modulated: bool = True) -> None:
         super().__init__()
         inner = int(width * mlp_ratio)
         self.attention = Attention(width, heads)
@@ -53,17 +53,26 @@ class Block(nn.Module):
         self.cross_norm = nn.RMSNorm(width) if cross else None
         self.up = nn.Linear(width, inner, bias=False)
         self.down = nn.Linear(inner, width, bias=False)
-        self.modulation = nn.Linear(width, 4 * width)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
+        self.modulation = nn.Linear(width, 4 * width) if modulated else None
+        if self.modulation is not None:
+            nn.init.zeros_(self.modulation.weight)
+            nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, x: Tensor, pooled: Tensor, mask: Tensor | None, text: Tensor, text_mask: Tensor) -> Tensor:
-        scale_1, shift_1, scale_2, shift_2 = self.modulation(pooled)[:, None].chunk(4, dim=-1)  # each (B, 1, d)
+    def forward(
+        self,
+        x: Tensor,
+        pooled: Tensor | None = None,
+        mask: Tensor | None = None,
+        context: Tensor | None = None,
+        context_mask: Tensor | None = None,
+    ) -> Tensor:
         width = (x.shape[-1],)
+        modulation = x.new_zeros(4, 1, 1) if self.modulation is None else self.modulation(pooled)[:, None].chunk(4, -1)
+        scale_1, shift_1, scale_2, shift_2 = modulation  # each (B, 1, d), or zeros (1, 1)
         normed = F.rms_norm(x, width) * (1 + scale_1) + shift_1
         x = x + self.attention(normed, normed, mask)
-        if self.cross is not None and self.cross_norm is not None:
-            x = x + self.cross(self.cross_norm(x), text, text_mask)
+        if self.cross is not None and self.cross_norm is not None and context is not None:
+            x = x + self.cross(self.cross_norm(x), context, context_mask)
         normed = F.rms_norm(x, width) * (1 + scale_2) + shift_2
         return x + self.down(F.relu(self.up(normed)).square())
 

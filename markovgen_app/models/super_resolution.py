@@ -1,0 +1,185 @@
+"""The super-resolution transformer: predicts masked tokens of a fine grid from the tokens of a coarse one and a text.
+
+Muse's second stage (Chang et al., ICML 2023, arXiv 2301.00704, section 2.4), made affordable on a CPU. A small encoder
+reads the coarse tokens; its states join the text as cross-attention context, as in the paper, and are also added, each
+spread over the fine tokens that it covers, to their embeddings. Attention does not run over the fine grid: as in
+aMUSEd's 512 px model (arXiv 2401.01808), fine tokens are merged m × m into the fewer, wider ones of a trunk, and spread
+out again beside a skip; convolutions on the fine grid settle what lies inside a merged block and across its border.
+
+    fine tokens (B, n) --embed, convolve--> (B, n, f) --merge--> (B, n/m², d) --trunk--> --spread, skip, convolve-->
+    (B, n, f) --head--> logits (B, n, V)            coarse tokens (B, n') --encoder--> (B, n', d)
+
+    B pictures · n fine and n' coarse tokens, row-major · L text tokens · f, d widths of fine grid and trunk · V codes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .transformer import Block, TokenTransformer
+
+
+class FineBlock(nn.Module):
+    """What a token hears from its eight neighbours on the grid: x + W₂ gelu(conv3×3(rms(x))), W₂ starting at zero."""
+
+    def __init__(self, width: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.grid = grid
+        self.spatial = nn.Conv2d(width, width, 3, padding=1)
+        self.mix = nn.Linear(width, width, bias=False)
+        nn.init.zeros_(self.mix.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = F.rms_norm(x, (x.shape[-1],))
+        image = normed.unflatten(1, self.grid).permute(0, 3, 1, 2)  # (B, n, f) -> (B, f, h, w), channels last
+        heard = self.spatial(image).permute(0, 2, 3, 1).flatten(1, 2)  # (B, f, h, w) -> (B, n, f)
+        return x + self.mix(F.gelu(heard))
+
+
+class SuperResolutionTransformer(TokenTransformer):
+    """Masked fine tokens, coarse tokens and a text to logits over the codebook.
+
+    Args:
+        codebook_size: V, the same codes on both grids.
+        grid: rows and columns of fine tokens.
+        coarse_grid: rows and columns of coarse tokens; `grid` is a whole multiple of it.
+        hidden_size, num_layers, num_heads, mlp_ratio: d, depth, heads and feed-forward width of the trunk and of the
+            coarse tokens' encoder.
+        coarse_layers: depth of that encoder.
+        fine_size: f.
+        fine_layers: convolutional blocks before and after the trunk.
+        merge: m.
+        text_width: width of the text encoder's states.
+        levels: digits of the codes, as in `MuseTransformer`.
+
+    Raises:
+        ValueError: the grids do not divide by each other, or by `merge`.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        codebook_size: int = 2048,
+        grid: Sequence[int] = (32, 32),
+        coarse_grid: Sequence[int] = (16, 16),
+        hidden_size: int = 256,
+        num_layers: int = 4,
+        num_heads: int = 4,
+        mlp_ratio: float = 4.0,
+        coarse_layers: int = 1,
+        fine_size: int = 192,
+        fine_layers: Sequence[int] = (1, 2),
+        merge: int = 2,
+        text_width: int = 384,
+        levels: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        height, width = grid
+        rows, columns = coarse_grid
+        if height % rows or width % columns or height // rows != width // columns:
+            raise ValueError(f"A grid of {height} × {width} tokens is no whole multiple of {rows} × {columns}.")
+        if height % merge or width % merge:
+            raise ValueError(f"A grid of {height} × {width} tokens cannot be merged {merge} × {merge}.")
+        self._ratio = height // rows
+        self._add_embeddings(codebook_size, grid, fine_size, levels)
+        self.text_in = nn.Linear(text_width, hidden_size)
+        self.pooled_in = nn.Linear(text_width, hidden_size)
+        self.coarse_in = nn.Linear(fine_size, hidden_size, bias=False)
+        self.coarse_row_embedding = nn.Parameter(torch.randn(rows, 1, hidden_size) * 0.02)
+        self.coarse_column_embedding = nn.Parameter(torch.randn(1, columns, hidden_size) * 0.02)
+        self.coarse_blocks = nn.ModuleList(
+            Block(hidden_size, num_heads, mlp_ratio, cross=False, modulated=False) for _ in range(coarse_layers)
+        )
+        self.coarse_norm = nn.RMSNorm(hidden_size)
+        self.coarse_spread = nn.Linear(hidden_size, self._ratio**2 * fine_size, bias=False)
+        before, after = fine_layers
+        self.fine_before = nn.ModuleList(FineBlock(fine_size, (height, width)) for _ in range(before))
+        self.merge = nn.Linear(merge**2 * fine_size, hidden_size, bias=False)
+        self.blocks = nn.ModuleList(Block(hidden_size, num_heads, mlp_ratio, cross=True) for _ in range(num_layers))
+        self.spread = nn.Linear(hidden_size, merge**2 * fine_size, bias=False)
+        self.fine_after = nn.ModuleList(FineBlock(fine_size, (height, width)) for _ in range(after))
+        self._add_head(codebook_size, fine_size, levels)
+
+    @property
+    def coarse_grid(self) -> tuple[int, int]:
+        """Rows and columns of coarse tokens."""
+        rows, columns = self.config.coarse_grid
+        return rows, columns
+
+    def coarse_states(self, coarse_tokens: Tensor) -> Tensor:
+        """What the encoder reads in coarse tokens (B, n'): (B, n', d). It is the same at every decoding step.
+
+        Raises:
+            ValueError: the number of tokens is not the coarse grid's.
+        """
+        rows, columns = self.coarse_grid
+        if coarse_tokens.shape[1] != rows * columns:
+            raise ValueError(
+                f"This transformer refines {rows} × {columns} coarse tokens, not {coarse_tokens.shape[1]}."
+            )
+        places = (self.coarse_row_embedding + self.coarse_column_embedding).flatten(0, 1)  # (h', w', d) -> (n', d)
+        x = self.coarse_in(F.embedding(coarse_tokens, self._embedding())) + places
+        for block in self.coarse_blocks:
+            x = block(x)
+        return self.coarse_norm(x)
+
+    def hidden(
+        self, tokens: Tensor, text_states: Tensor, text_mask: Tensor, pooled_text: Tensor, coarse_states: Tensor
+    ) -> Tensor:
+        """Last hidden states of the fine tokens, normalised, (B, n, f); arguments as in `forward`."""
+        x = F.embedding(tokens, self._embedding()) + self._places()
+        x = x + blocks_to_rows(self.coarse_spread(coarse_states), self.coarse_grid, self._ratio)
+        for block in self.fine_before:
+            x = block(x)
+        text = self.text_in(text_states.to(x.dtype))
+        pooled = F.silu(self.pooled_in(pooled_text.to(x.dtype)))
+        context = torch.cat([text, coarse_states], dim=1)  # (B, L + n', d)
+        keys = F.pad(text_mask, (0, coarse_states.shape[1]), value=True)[:, None, None, :]  # (B, 1, 1, L + n')
+        merge, (height, width) = self.config.merge, self.grid
+        merged = self.merge(rows_to_blocks(x, self.grid, merge))  # (B, n/m², d)
+        for block in self.blocks:
+            merged = block(merged, pooled, None, context, keys)
+        x = x + blocks_to_rows(self.spread(merged), (height // merge, width // merge), merge)
+        for block in self.fine_after:
+            x = block(x)
+        return self.out_norm(x)
+
+    def forward(
+        self, tokens: Tensor, text_states: Tensor, text_mask: Tensor, pooled_text: Tensor, coarse_tokens: Tensor
+    ) -> Tensor:
+        """Predict every fine token.
+
+        Args:
+            tokens: (B, n) long, `mask_token_id` where undecided.
+            text_states: (B, L, text_width).
+            text_mask: (B, L) bool, True where `text_states` holds a real token.
+            pooled_text: (B, text_width).
+            coarse_tokens: (B, n') long, `mask_token_id` where unknown.
+
+        Returns:
+            logits (B, n, V).
+
+        Raises:
+            ValueError: the number of tokens is not the grid's.
+        """
+        self._check_fits(tokens)
+        coarse = self.coarse_states(coarse_tokens)
+        return self.logits(self.hidden(tokens, text_states, text_mask, pooled_text, coarse))
+
+
+def rows_to_blocks(x: Tensor, grid: tuple[int, int], side: int) -> Tensor:
+    """Row-major tokens of a grid, every `side` × `side` of them joined into one: (B, n, f) -> (B, n/side², side²·f)."""
+    height, width = grid
+    x = x.unflatten(1, (height // side, side, width // side, side))  # (B, n, f) -> (B, h/s, s, w/s, s, f)
+    return x.transpose(2, 3).flatten(3).flatten(1, 2)  # -> (B, h/s, w/s, s, s, f) -> (B, n/s², s²·f)
+
+
+def blocks_to_rows(x: Tensor, grid: tuple[int, int], side: int) -> Tensor:
+    """The way back, `grid` being that of the blocks: (B, n, side²·f) -> (B, n·side², f)."""
+    x = x.unflatten(2, (side, side, -1)).unflatten(1, grid)  # (B, n, s²·f) -> (B, h, w, s, s, f)
+    return x.transpose(2, 3).flatten(1, 4)  # -> (B, h, s, w, s, f) -> (B, n·s², f)
