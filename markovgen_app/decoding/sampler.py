@@ -12,7 +12,7 @@ settings.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -119,6 +119,38 @@ class DecodingStep:
     plain: Tensor | None = None
 
 
+class Scheme(Protocol):
+    """What implementations of one sampler differ in: how many tokens a step leaves, and where its noise comes from."""
+
+    def left(self, unknown: int, positions: int, settings: DecodingSettings) -> Sequence[int]:
+        """Tokens still undecided after step 1, 2, … n, of `unknown` at the start among all `positions`; the last 0."""
+
+    def token_noise(self, mask: Tensor, undecided: Sequence[int], width: int) -> Tensor:
+        """Gumbel noise (M, width) for the M positions set in `mask` (B, n), `undecided[i]` of them in row i."""
+
+    def order_noise(self, mask: Tensor, undecided: Sequence[int]) -> Tensor:
+        """Gumbel noise (M,) on the confidence of the same positions; asked for after `token_noise`."""
+
+
+@dataclass(frozen=True)
+class RowByRow:
+    """The scheme of this project: `mask_counts`, and a generator on the CPU for every row.
+
+    A row draws for its own undecided positions only, so its picture does not depend on the batch.
+    """
+
+    generators: Sequence[torch.Generator]
+
+    def left(self, unknown: int, positions: int, settings: DecodingSettings) -> Sequence[int]:
+        return mask_counts(unknown, settings.steps, settings.schedule)
+
+    def token_noise(self, mask: Tensor, undecided: Sequence[int], width: int) -> Tensor:
+        return gumbel_noise(undecided, width, self.generators)
+
+    def order_noise(self, mask: Tensor, undecided: Sequence[int]) -> Tensor:
+        return gumbel_noise(undecided, 1, self.generators).squeeze(1)  # (M,)
+
+
 def default_exit_step(steps: int) -> int:
     """Three quarters of the steps, at least one: 18 of 24 as in the quality table of MarkovGen (arXiv 2308.10997)."""
     return max(1, round(0.75 * steps))
@@ -161,7 +193,7 @@ def decode(
     tokens: Tensor,
     mask_token_id: int,
     settings: DecodingSettings,
-    generators: Sequence[torch.Generator],
+    generators: Sequence[torch.Generator] | Scheme,
     *,
     grid: tuple[int, int],
     refine: Refine | None = None,
@@ -185,7 +217,7 @@ def decode(
         tokens: (B, n) long, row-major, `mask_token_id` where unknown; not modified. Known tokens are never changed.
         mask_token_id: marks an unknown token.
         settings: see `DecodingSettings`; guidance lives in `tokens_to_logits`.
-        generators: one CPU generator a row.
+        generators: one CPU generator a row (see `RowByRow`); or a `Scheme` of another implementation, to compare with.
         grid: (height, width) in tokens, height · width = n; fixed orders need it.
         refine: replaces the logits of the exit step (step n without one) before its draw: the Markov random field.
             Rows that are done before that step have nothing left to refine.
@@ -195,14 +227,13 @@ def decode(
     """
     if tokens.dim() != 2 or tokens.shape[1] != grid[0] * grid[1]:
         raise ValueError(f"tokens of shape {tuple(tokens.shape)} are not a batch of {grid[0]} x {grid[1]} grids")
-    if len(generators) != len(tokens):
-        raise ValueError(f"{len(tokens)} rows need as many generators, not {len(generators)}")
+    scheme = RowByRow(generators) if isinstance(generators, Sequence) else generators
+    if isinstance(scheme, RowByRow) and len(scheme.generators) != len(tokens):
+        raise ValueError(f"{len(tokens)} rows need as many generators, not {len(scheme.generators)}")
 
     mask = tokens == mask_token_id  # (B, n)
     undecided: list[int] = mask.sum(1).tolist()
-    left_by_step = list(
-        zip(*(mask_counts(count, settings.steps, settings.schedule) for count in undecided), strict=True)
-    )
+    left_by_step = list(zip(*(scheme.left(count, tokens.shape[1], settings) for count in undecided), strict=True))
     all_done = next(step for step, left in enumerate(left_by_step, 1) if not any(left))
     exit_step = settings.exit_step or settings.steps
     last = min(exit_step, all_done)
@@ -217,7 +248,7 @@ def decode(
         if settings.temperature > 0 and finalise != "argmax":
             cut = settings.top_k is not None and finalise == "sample"
             width = min(settings.top_k or logits.shape[2], logits.shape[2]) if cut else logits.shape[2]
-            noise = gumbel_noise(undecided, width, generators).mul_(settings.temperature).to(logits.device)
+            noise = scheme.token_noise(mask, undecided, width).mul_(settings.temperature).to(logits.device)
         unary: Tensor | None = None
         plain: Tensor | None = None
         if refine is not None and step == exit_step:
@@ -231,7 +262,7 @@ def decode(
             mask = torch.zeros_like(mask)
         else:
             if fixed_scores is None:
-                noise = gumbel_noise(undecided, 1, generators).squeeze(1).to(tokens.device)  # (M,)
+                noise = scheme.order_noise(mask, undecided).to(tokens.device)  # (M,)
                 scores = log_probability + settings.choice_temperature * (1 - step / settings.steps) * noise
             else:
                 scores = fixed_scores.expand_as(mask)[mask].float()  # (M,)
