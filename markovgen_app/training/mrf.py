@@ -33,8 +33,8 @@ from ..errors import UserError
 from ..models.mrf import MarkovRandomField
 from ..models.text import TextEncoder
 from ..pipeline import MarkovGenPipeline, load_field
-from .masked import random_mask
 from .loop import LoopConfig, Trainer, copy_half, read_config, without_denormals
+from .masked import random_mask
 from .states import Backbone, Kind, States, StateSource
 
 
@@ -176,6 +176,8 @@ def train(config_path: Path, resume: bool = False) -> None:
         for stage in config.stages
     }
     report_source = source("tune", "real", config.held_out)
+    for each in (*sources.values(), report_source):
+        each.prepare()
     held_out = States.cat([report_source.shard(number) for number in range(report_source.shards)])
 
     def batches() -> Iterator[tuple[Stage, States]]:

@@ -13,6 +13,7 @@ smaller), and what should come of them. Two kinds:
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -207,7 +208,7 @@ class StateSource:
 
     def shard(self, number: int) -> States:
         """States of pictures number · 64 …"""
-        path = self.folder / f"{number:05d}.safetensors"
+        path = self._path(number)
         if not path.is_file():
             indices = range(number * _SHARD, (number + 1) * _SHARD)
             parts = [self._sample(indices[start : start + _BATCH]) for start in range(0, _SHARD, _BATCH)]
@@ -222,6 +223,16 @@ class StateSource:
             return own_states(self.backbone, captions, indices, distributions=self.distributions)
         pictures = to_pixels(stacked([self.scenes[index][1] for index in indices]), self.backbone.device)
         return real_states(self.backbone, captions, self.backbone.tokenizer.encode(pictures), indices)
+
+    def prepare(self) -> None:
+        """Sample what is not on disk yet, so that training's minutes are spent on training."""
+        missing = [number for number in range(self.shards) if not self._path(number).is_file()]
+        for done, number in enumerate(missing, 1):
+            self.shard(number)
+            print(f"{self.kind} states: {done}/{len(missing)} shards", file=sys.stderr, flush=True)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:05d}.safetensors"
 
     def batch(self, size: int, number: int, seed: int) -> States:
         """Batch `number`: random states of one shard, on the backbone's device."""
