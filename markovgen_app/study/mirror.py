@@ -6,6 +6,7 @@ by a few lines or by half of one; it catches up when the store is opened next.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sys
@@ -15,6 +16,7 @@ from threading import Lock
 
 import sqlalchemy as sa
 
+from ..errors import UserError
 from .tables import events, raters, trials
 
 
@@ -24,12 +26,26 @@ class Mirror:
     Args:
         path: of the file.
         categories: prompt id → category.
+
+    Raises:
+        UserError: another process has it.
+        OSError: it cannot be written.
     """
 
     def __init__(self, path: Path, categories: Mapping[str, str]) -> None:
         self.path, self._categories = path, categories
         self._last = 0
         self._lock = Lock()
+        self._owner = path.with_name(f".{path.name}.lock").open("w")
+        try:
+            fcntl.flock(self._owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._owner.close()
+            raise UserError(f"The study in {path.parent} is being served already: stop that first.") from None
+
+    def release(self) -> None:
+        """Let another process have it."""
+        self._owner.close()
 
     def catch_up(self, connection: sa.Connection) -> None:
         """Make the file equal to the database: appended to if that is enough, else written anew.

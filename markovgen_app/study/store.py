@@ -117,11 +117,11 @@ class Store:
         url: of the database, as SQLAlchemy writes it; a path is a SQLite file.
         plan: the frozen plan.
         digest: identifies everything that is frozen; the database is bound to it from its first use.
-        mirror: file that events are also appended to, by the one process that takes votes.
+        mirror: file that events are also appended to; only one process at a time may.
         clock: tells the time in UTC.
 
     Raises:
-        UserError: the database cannot be opened, or belongs to another study.
+        UserError: the database cannot be opened, or belongs to another study, or another process has the mirror.
     """
 
     def __init__(
@@ -147,8 +147,10 @@ class Store:
                     self._mirror.catch_up(connection)
 
     def dispose(self) -> None:
-        """Let go of the database."""
+        """Let go of the database and of the mirror."""
         self._engine.dispose()
+        if self._mirror:
+            self._mirror.release()
 
     # ---- raters ----------------------------------------------------------------------------------------------------
 
@@ -165,10 +167,10 @@ class Store:
         return found
 
     def join(self, rater: str, withdrawal_hash: str, build: Build, *, simulated: bool = False) -> Session:
-        """The rater's session: the open one, or a new one, which may be empty when all pairs have their votes.
+        """The rater's session: the open one, or a new one.
 
         Raises:
-            Refused: the study is closed, and the rater has nothing left to answer.
+            Refused: the study is closed, or all pairs that the rater could judge have their votes.
         """
         with self._turn():
             with self._engine.begin() as connection:
@@ -180,6 +182,8 @@ class Store:
                 filling = self._filling(connection)
             shown = known.trials if known else ()
             given = (*shown, *build(filling, shown))
+            if len(given) == len(shown):
+                raise Refused("This study has all the answers it needs from you. Thank you very much.", "closed")
             with self._writer.begin() as connection:
                 now = self._now()
                 if not known:
@@ -187,8 +191,7 @@ class Store:
                     row |= {"number": 0, "answered": 0, "assigned": 0, "started_at": now, "seen_at": now}
                     connection.execute(raters.insert(), row)
                 rows = [tables.trial_row(rater, place, given[place]) for place in range(len(shown), len(given))]
-                if rows:
-                    connection.execute(trials.insert(), rows)
+                connection.execute(trials.insert(), rows)
                 changed = raters.update().where(raters.c.rater == rater)
                 connection.execute(changed.values(assigned=len(given), seen_at=now))
         return Session(rater, given, known.answered if known else 0, known.number if known else 0)
@@ -316,9 +319,7 @@ class Store:
             return Status(
                 raters=connection.scalar(sa.select(sa.func.count()).select_from(raters)) or 0,
                 finished=connection.scalar(
-                    sa.select(sa.func.count())
-                    .select_from(raters)
-                    .where(raters.c.assigned > 0, raters.c.answered >= raters.c.assigned)
+                    sa.select(sa.func.count()).select_from(raters).where(raters.c.answered >= raters.c.assigned)
                 )
                 or 0,
                 votes={row.kind: row[1] for row in connection.execute(by_kind)},
@@ -356,7 +357,7 @@ class Store:
     def _filling(self, connection: sa.Connection) -> list[Trial]:
         """The pairs that fill a place: judged, or waiting in a session that is not abandoned."""
         same_trial = sa.and_(trials.c.rater == votes.c.rater, trials.c.trial == votes.c.trial)
-        since = (self.clock() - ABANDONED_AFTER).isoformat(timespec="seconds")
+        since = (self.clock() - ABANDONED_AFTER).isoformat(timespec="milliseconds")
         judged = sa.and_(votes.c.choice.is_not(None), votes.c.choice != "skip")
         waiting = sa.and_(votes.c.choice.is_(None), raters.c.seen_at > since)
         rows = connection.execute(
