@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from diffusers.configuration_utils import FrozenDict
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
@@ -19,16 +20,27 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from .checkpoint import check_checkpoint, check_model, find_checkpoint, tensor_names
+from .decoding.editing import EditSettings, edit, rounds_of
 from .decoding.guidance import guided_logits
-from .decoding.sampler import METHODS, DecodingSettings, DecodingStep, Refine, decode, method_settings
+from .decoding.sampler import (
+    METHODS,
+    DecodingSettings,
+    DecodingStep,
+    Refine,
+    TokensToLogits,
+    decode,
+    hide,
+    method_settings,
+)
 from .errors import UserError
 from .models.mrf import MarkovRandomField
 from .models.text import TextEncoder
 from .models.tokenizer import ImageTokenizer
 from .models.transformer import MuseTransformer
+from .patches import Patch, patches
 from .pictures import Picture, read_settings, write_error
-from .pixels import to_levels
-from .requests import GenerateRequest
+from .pixels import stacked, to_levels, to_pixels
+from .requests import DecodingRequest, EditRequest, GenerateRequest, PictureRequest
 from .vocabulary import Vocabulary
 
 __all__ = ["MarkovGenPipeline", "Picture", "Result", "StepEvent", "read_settings"]
@@ -38,7 +50,11 @@ _OPTIONAL_PARTS = {"mrf": MarkovRandomField}
 _SHARD_SIZE = "9MB"
 _NEAREST = 3
 
-TokensToImages = Callable[[Tensor], list[Image.Image]]
+
+class TokensToImages(Protocol):
+    """Pictures of tokens (B, n); `rows` says which candidate each row is, if they are not all, in order."""
+
+    def __call__(self, tokens: Tensor, rows: Sequence[int] | None = None) -> list[Image.Image]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +65,13 @@ class StepEvent:
         step: the state of the loop.
         fraction: of the steps that will be done, in (0, 1].
         label: "base 7/24".
+        patch: where the loop works.
     """
 
     step: DecodingStep
     fraction: float
     label: str
+    patch: Patch
     _to_images: TokensToImages = field(repr=False)
 
     @cached_property
@@ -74,14 +92,18 @@ class Result:
     """
 
     images: list[Picture]
-    request: GenerateRequest
+    request: DecodingRequest
     notes: list[str]
     frames: list[Tensor]
-    _to_images: TokensToImages = field(repr=False)
+    _to_images: Sequence[TokensToImages] = field(repr=False)  # one a frame
+
+    def frame(self, step: int, index: int = 0) -> Image.Image:
+        """One picture as it was predicted after a step, counted from 0."""
+        return self._to_images[step](self.frames[step][index : index + 1], [index])[0]
 
     def filmstrip(self, index: int = 0) -> list[Image.Image]:
         """One picture as it was predicted after every step, the last one being the result."""
-        return self._to_images(torch.stack([frame[index] for frame in self.frames]))  # (steps, n)
+        return [self.frame(step, index) for step in range(len(self.frames))]
 
 
 class MarkovGenPipeline(DiffusionPipeline):
@@ -248,9 +270,9 @@ class MarkovGenPipeline(DiffusionPipeline):
             self._noun_states = self.text_encoder.embed(nouns)  # (nouns, width)
         return {word: self.text_encoder.nearest(word, nouns, self._noun_states, _NEAREST) for word in unknown}
 
-    def notes(self, request: GenerateRequest) -> list[str]:
+    def notes(self, request: DecodingRequest) -> list[str]:
         """What to tell the person who asked before they wonder: lines, most often none."""
-        lines = []
+        lines = list(request.image.notes) if isinstance(request, PictureRequest) else []
         for name in ("prompt", "negative_prompt"):
             pieces = self.text_encoder.token_count(getattr(request, name))
             if pieces > self.text_encoder.max_length:
@@ -265,62 +287,80 @@ class MarkovGenPipeline(DiffusionPipeline):
             )
         return lines
 
-    def decoding_settings(self, request: GenerateRequest) -> DecodingSettings:
+    def decoding_settings(self, request: DecodingRequest) -> DecodingSettings:
         """The loop's settings for a request."""
         options = request.model_dump(include=set(DecodingSettings.__dataclass_fields__) - {"steps", "exit_step"})
         return method_settings(request.method, request.steps, request.exit_step, **options)
 
-    def run(self, request: GenerateRequest) -> Iterator[StepEvent | Result]:
-        """Make pictures: a `StepEvent` after every decoding step, then one `Result`.
+    def run(self, request: DecodingRequest) -> Iterator[StepEvent | Result]:
+        """Make pictures, or change them: a `StepEvent` after every decoding step, then one `Result`.
 
         All pictures of a request are one batch, each with its own seed: on a CPU a seed gives the same picture, to the
         bit, in any batch. Closing the generator cancels.
 
         Raises:
-            UserError: the method needs a random field, and there is none.
+            UserError: the method needs a random field, and there is none; or what is to change does not fit into the
+                window that was asked for.
         """
         started = time.perf_counter()
         request = request.with_seed()
         settings = self.decoding_settings(request)
         refine = self._refine(request)
-        total = settings.exit_step or settings.steps
-        device, mask_id = self.device, self.transformer.mask_token_id
-        positions = self.grid[0] * self.grid[1]
-        watch = _Stopwatch(device)
+        watch = _Stopwatch(self.device)
         with watch:
-            texts = self.text_encoder.encode([request.prompt, request.negative_prompt]).to(device)
+            texts = self.text_encoder.encode([request.prompt, _away_from(request)]).to(self.device)
             logits = guided_logits(
                 self._model(request.count), texts[[0]].repeat_interleave(request.count), texts[[1]], settings
             )
-            tokens = torch.full((request.count, positions), mask_id, device=device)
         generators = [torch.Generator().manual_seed(seed) for seed in request.seeds]
-        steps = decode(logits, tokens, mask_id, settings, generators, grid=self.grid, refine=refine)
         frames: list[Tensor] = []
+        views: list[TokensToImages] = []
+        calls = 0
+        passes = patches(request, self.size, self.grid)
+        patch = next(passes)
         while True:
             with watch:
-                step = next(steps, None)
-            if step is None:
+                tokens, is_open = self._start(patch, request.count)
+                steps, total = self._steps(request, patch, logits, tokens, is_open, settings, generators, refine)
+            while True:
+                with watch:
+                    step = next(steps, None)
+                if step is None:
+                    break
+                frames.append(step.predicted)
+                views.append(self._view(patch.preview))
+                calls += request.steps if isinstance(request, EditRequest) else 1
+                fraction = (patch.number - 1 + step.index / total) / patch.total
+                yield StepEvent(step, fraction, _label(request, patch, step.index, total), patch, views[-1])
+            with watch:
+                images = self._view(patch)(frames[-1])
+            try:
+                patch = passes.send(images)
+            except StopIteration:
                 break
-            frames.append(step.predicted)
-            yield StepEvent(step, step.index / total, f"base {step.index}/{total}", self.to_images)
-        with watch:
-            images = self.to_images(frames[-1])
         seconds = time.perf_counter() - started
+        kind = {} if isinstance(request, GenerateRequest) else {"task": request.task}
         pictures = [
             Picture(
                 image=image,
-                settings={**request.model_dump(), "seed": seed, "count": 1},
+                settings={**kind, **request.model_dump(), "seed": seed, "count": 1},
                 seed=seed,
                 method=request.method,
                 steps=request.steps,
                 seconds=seconds,
                 model_seconds=watch.seconds,
-                transformer_calls=len(frames),
+                transformer_calls=calls,
                 prompt=request.prompt,
             )
             for image, seed in zip(images, request.seeds, strict=True)
         ]
-        yield Result(pictures, request, self.notes(request), frames, self.to_images)
+        yield Result(pictures, request, self.notes(request), frames, views)
+
+    def result(self, request: DecodingRequest) -> Result:
+        """What a request leads to, without the steps on the way; raises UserError as `run` does."""
+        *_, result = self.run(request)
+        assert isinstance(result, Result), "a run ends with its result"
+        return result
 
     def __call__(self, prompt: str, **fields: Any) -> Result:
         """Make pictures of a prompt; `fields` are those of `GenerateRequest`.
@@ -328,10 +368,7 @@ class MarkovGenPipeline(DiffusionPipeline):
         Raises:
             UserError: one line on the first field that is wrong.
         """
-        for event in self.run(GenerateRequest.validated(prompt=prompt, **fields)):
-            if isinstance(event, Result):
-                return event
-        raise AssertionError("a run ends with its result")
+        return self.result(GenerateRequest.validated(prompt=prompt, **fields))
 
     def to_images(self, tokens: Tensor) -> list[Image.Image]:
         """Pictures of tokens (B, n)."""
@@ -339,7 +376,55 @@ class MarkovGenPipeline(DiffusionPipeline):
         pixels = torch.cat([self.tokenizer.decode(part, self.grid) for part in one_by_one])  # (B, 3, H, W)
         return [Image.fromarray(picture) for picture in to_levels(pixels)]
 
-    def _refine(self, request: GenerateRequest) -> Refine | None:
+    @torch.no_grad()
+    def encode(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """Tokens (B, n) of pictures of the model's size; on a CPU picture by picture, as `_model`."""
+        pixels = to_pixels(stacked([np.asarray(picture) for picture in pictures]), self.device)  # (B, 3, H, W)
+        batches = pixels.split(1) if self.device.type == "cpu" else [pixels]
+        return torch.cat([self.tokenizer.encode(batch) for batch in batches])
+
+    def _start(self, patch: Patch, count: int) -> tuple[Tensor, Tensor]:
+        """Tokens (count, n) to start from, and which of them are open to change, (count, n) bool."""
+        is_open = torch.from_numpy(patch.open_tokens(self.size, self.grid)).to(self.device).repeat(count, 1)
+        if patch.geometry is None:
+            return torch.full(is_open.shape, self.transformer.mask_token_id, device=self.device), is_open
+        views = patch.views(self.size)
+        if all(picture is patch.pictures[0] for picture in patch.pictures):
+            return self.encode(views[:1]).repeat(count, 1), is_open
+        return self.encode(views), is_open
+
+    def _steps(
+        self,
+        request: DecodingRequest,
+        patch: Patch,
+        logits: TokensToLogits,
+        tokens: Tensor,
+        is_open: Tensor,
+        settings: DecodingSettings,
+        generators: Sequence[torch.Generator],
+        refine: Refine | None,
+    ) -> tuple[Iterator[DecodingStep], int]:
+        """The loop over one patch, and how many steps it takes at most."""
+        mask_id = self.transformer.mask_token_id
+        if isinstance(request, EditRequest):
+            edits = EditSettings(rounds_of(request.strength), request.share)
+            rounds = edit(
+                logits, tokens, mask_id, settings, generators,
+                grid=self.grid, edit_settings=edits, editable=is_open, refine=refine,
+            )  # fmt: skip
+            return rounds, edits.rounds
+        hidden = hide(tokens, mask_id, is_open, patch.share, generators)
+        steps = decode(logits, hidden, mask_id, settings, generators, grid=self.grid, refine=refine)
+        unknown = int((hidden == mask_id).sum(dim=1).max())
+        return steps, min(settings.exit_step or settings.steps, max(1, unknown))
+
+    def _view(self, patch: Patch) -> TokensToImages:
+        def images(tokens: Tensor, rows: Sequence[int] | None = None) -> list[Image.Image]:
+            return patch.finished(self.to_images(tokens), rows)
+
+        return images
+
+    def _refine(self, request: DecodingRequest) -> Refine | None:
         """What the random field does at the exit of the method markovgen; on a CPU picture by picture, as `_model`."""
         if request.method != "markovgen":
             return None
@@ -372,6 +457,18 @@ class MarkovGenPipeline(DiffusionPipeline):
             return torch.stack(rows, dim=1).flatten(0, 1)  # (1 or 2, batch, n, V) -> (rows, n, V)
 
         return each_alone
+
+
+def _away_from(request: DecodingRequest) -> str:
+    """The text that guidance leads away from."""
+    source = request.source_prompt if isinstance(request, EditRequest) else ""
+    return ", ".join(text for text in (source, request.negative_prompt) if text)
+
+
+def _label(request: DecodingRequest, patch: Patch, index: int, total: int) -> str:
+    """ "base 7/24", "round 7/50", "window 2/3 · base 7/24"."""
+    window = f"window {patch.number}/{patch.total} · " if patch.total > 1 else ""
+    return f"{window}{'round' if isinstance(request, EditRequest) else 'base'} {index}/{total}"
 
 
 def synchronize(device: torch.device) -> None:

@@ -14,7 +14,7 @@ from accelerate import PartialState
 from .errors import UserError
 from .models.text import TextEncoder
 from .pipeline import MarkovGenPipeline, Result, StepEvent
-from .requests import GenerateRequest
+from .requests import DecodingRequest, GenerateRequest
 from .settings import Settings, model_path
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -44,7 +44,7 @@ class Runtime:
         """The device's lock: held by whoever computes on it."""
         return _LOCKS.setdefault(str(self.device), Lock())
 
-    def run(self, request: GenerateRequest) -> Iterator[StepEvent | Result]:
+    def run(self, request: DecodingRequest) -> Iterator[StepEvent | Result]:
         """`MarkovGenPipeline.run`, one step of one request at a time on the device.
 
         The lock is held during steps, not between them: a request that nobody reads on with blocks nobody.
@@ -57,7 +57,7 @@ class Runtime:
                 return
             yield event
 
-    def estimate_seconds(self, request: GenerateRequest) -> float:
+    def estimate_seconds(self, request: DecodingRequest) -> float:
         """Expected model time of a request."""
         settings = self.pipeline.decoding_settings(request)
         steps = settings.exit_step or settings.steps

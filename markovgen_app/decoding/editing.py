@@ -19,8 +19,7 @@ from markovgen_app.decoding.sampler import (
     Refine,
     TokensToLogits,
     decode,
-    gumbel_noise,
-    lowest,
+    hide,
 )
 from markovgen_app.errors import UserError
 
@@ -90,17 +89,13 @@ def edit(
         raise ValueError("an edit starts from a whole picture: decode the masked tokens first")
     if editable is None:
         editable = torch.ones_like(tokens, dtype=torch.bool)
-    available: list[int] = editable.sum(1).tolist()
-    hidden = [max(min(1, count), round(edit_settings.share * count)) for count in available]
     confidence = torch.ones(tokens.shape, device=tokens.device)
     for index in range(1, edit_settings.rounds + 1):
         final = index == edit_settings.rounds
-        chance = gumbel_noise(available, 1, generators).squeeze(1).to(tokens.device)  # (editable tokens,)
-        again = lowest(chance, editable, hidden)  # (B, n)
-        masked = tokens.masked_fill(again, mask_token_id)
+        masked = hide(tokens, mask_token_id, editable, edit_settings.share, generators)
         *_, step = decode(
             tokens_to_logits, masked, mask_token_id, settings, generators, grid=grid, refine=refine if final else None
         )
-        tokens = step.tokens
+        tokens, again = step.tokens, masked == mask_token_id
         confidence = torch.where(again, step.confidence, confidence)
         yield replace(step, index=index, steps=edit_settings.rounds, mask=again, confidence=confidence, final=final)

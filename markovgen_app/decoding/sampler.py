@@ -327,6 +327,23 @@ def gumbel_noise(rows: Sequence[int], width: int, generators: Sequence[torch.Gen
     return noise.clamp_min_(torch.finfo(noise.dtype).tiny).log_().neg_().log_().neg_()
 
 
+def hide(
+    tokens: Tensor, mask_token_id: int, is_open: Tensor, share: float, generators: Sequence[torch.Generator]
+) -> Tensor:
+    """Tokens (B, n) with a share of the open ones, chosen at random and at least one where there is any, masked.
+
+    Args:
+        tokens, is_open: (B, n) long and bool.
+        share: in (0, 1]; all are masked at 1, and nothing is drawn.
+        generators: one CPU generator a row.
+    """
+    if share < 1:
+        counts: list[int] = is_open.sum(1).tolist()
+        chance = gumbel_noise(counts, 1, generators).squeeze(1).to(tokens.device)  # (open tokens,)
+        is_open = lowest(chance, is_open, [max(min(1, count), round(share * count)) for count in counts])
+    return tokens.masked_fill(is_open, mask_token_id)
+
+
 def lowest(scores: Tensor, mask: Tensor, counts: Sequence[int]) -> Tensor:
     """Mask (B, n) of the `counts[i]` lowest-scored among the masked positions of row i; of equals, the first.
 
