@@ -6,6 +6,7 @@ part, and vocabulary.json beside them.
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Mapping
@@ -18,8 +19,9 @@ from safetensors import SafetensorError, safe_open
 from .errors import UserError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_HUB_FILES = ["*.json", "*/*.json", "*/*.safetensors"]
-_WEIGHTS = "diffusion_pytorch_model.safetensors"
+_HUB_FILES = ["*.json", "*/*.json", "*/*.txt", "*/*.safetensors"]
+_HUB_VARIANTS = ["*.fp16.safetensors", "*.non_ema.safetensors"]  # the same weights again
+_WEIGHTS = "diffusion_pytorch_model"
 _AGAIN = "copy or download the checkpoint again"
 
 
@@ -36,13 +38,35 @@ def find_checkpoint(source: str | PathLike[Any]) -> Path:
         raise UserError(f"{source} is a file, not a checkpoint's folder: give the folder that holds model_index.json.")
     if not _HUB_ID.fullmatch(str(source)):
         raise UserError(f"There is no folder {source}: give a checkpoint's folder, or a hub id such as owner/name.")
+    return download(str(source))
+
+
+def download(name: str) -> Path:
+    """The folder of a model of the hub, in the hub's cache; files that are not there yet are downloaded.
+
+    Raises:
+        UserError: there is no such model, it asks for permission, there is no network, or no room.
+    """
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(str(source), allow_patterns=_HUB_FILES))
-    except Exception as error:  # whatever keeps the hub from answering
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_VARIANTS))
+    except GatedRepoError as error:
         raise UserError(
-            f"There is no folder {source}, and the hub gives no model of that name now: check name and connection."
+            f"The hub gives {name} only to those who accepted its conditions: accept them at"
+            f" https://huggingface.co/{name}, then run `hf auth login` on this machine."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise UserError(
+            f"There is no folder {name}, and the hub has no model of that name that you may see: check the spelling,"
+            " or run `hf auth login` if it is private."
+        ) from error
+    except Exception as error:  # whatever else keeps the hub from answering
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise UserError(f"There is no room left on the disk for {name}: make some, then start again.") from error
+        raise UserError(
+            f"There is no folder {name}, and the hub gives no model of that name now: check name and connection."
         ) from error
 
 
@@ -63,7 +87,7 @@ def check_checkpoint(
     Raises:
         UserError: names the file that is missing or damaged, and says what to do.
     """
-    index = _read_json(folder / "model_index.json")
+    index = read_json(folder / "model_index.json")
     found = index.get("_class_name")
     if found != class_name:
         raise UserError(f"{folder} holds {found or 'no pipeline'}, not {class_name}: choose another checkpoint.")
@@ -71,7 +95,7 @@ def check_checkpoint(
     for part, kind in {**parts, **present}.items():
         if index.get(part) != [kind.__module__, kind.__name__]:
             raise UserError(f"The {part} in {folder} is no {kind.__name__}: choose another checkpoint.")
-        _read_json(folder / part / "config.json")
+        read_json(folder / part / "config.json")
         tensor_names(folder / part)
     return {*parts, *present}
 
@@ -82,23 +106,33 @@ def check_model(folder: Path, kind: type) -> None:
     Raises:
         UserError: names the file that is missing or damaged, and says what to do.
     """
-    found = _read_json(folder / "config.json").get("_class_name")
+    found = read_json(folder / "config.json").get("_class_name")
     if found != kind.__name__:
         raise UserError(f"{folder} holds {found or 'no model'}, not {kind.__name__}: choose another folder.")
     tensor_names(folder)
 
 
-def tensor_names(folder: Path) -> set[str]:
+def variant_of(folder: Path, stem: str = _WEIGHTS) -> str | None:
+    """The precision that a model's files name, where there are no others: "fp16" for model.fp16.safetensors."""
+    plain = any((folder / f"{stem}.safetensors{ending}").is_file() for ending in ("", ".index.json"))
+    return None if plain or not (folder / f"{stem}.fp16.safetensors").is_file() else "fp16"
+
+
+def tensor_names(folder: Path, stem: str = _WEIGHTS) -> set[str]:
     """Names of all tensors in a model's folder; every file is opened, which finds those cut short.
+
+    Args:
+        stem: what the files' names begin with.
 
     Raises:
         UserError: a file is missing, or no whole safetensors file.
     """
-    index = folder / f"{_WEIGHTS}.index.json"
-    files = {folder / _WEIGHTS}
+    variant = variant_of(folder, stem)
+    index = folder / f"{stem}.safetensors.index.json"
+    files = {folder / f"{stem}{'' if variant is None else '.' + variant}.safetensors"}
     if index.is_file():
         try:
-            files = {folder / name for name in _read_json(index)["weight_map"].values()}
+            files = {folder / name for name in read_json(index)["weight_map"].values()}
         except (KeyError, AttributeError, TypeError):
             raise UserError(f"{index} is damaged: {_AGAIN}.") from None
     names: set[str] = set()
@@ -113,7 +147,7 @@ def tensor_names(folder: Path) -> set[str]:
     return names
 
 
-def _read_json(path: Path) -> Mapping[str, Any]:
+def read_json(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
