@@ -370,6 +370,14 @@ def train_base(config: ConfigOption, resume: ResumeOption = False) -> None:
     train(config, resume)
 
 
+@train_app.command("super-resolution")
+def train_super_resolution(config: ConfigOption, resume: ResumeOption = False) -> None:
+    """Train the super-resolution transformer."""
+    from .training.super_resolution import train
+
+    train(config, resume)
+
+
 @train_app.command("scorer")
 def train_scorer(config: ConfigOption, resume: ResumeOption = False) -> None:
     """Train the scorer, which recognises what is in a picture."""

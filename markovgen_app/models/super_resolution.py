@@ -14,7 +14,7 @@ out again beside a skip; convolutions on the fine grid settle what lies inside a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -99,9 +99,9 @@ class SuperResolutionTransformer(TokenTransformer):
         self.coarse_spread = nn.Linear(hidden_size, self._ratio**2 * fine_size, bias=False)
         before, after = fine_layers
         self.fine_before = nn.ModuleList(FineBlock(fine_size, (height, width)) for _ in range(before))
-        self.merge = nn.Linear(merge**2 * fine_size, hidden_size, bias=False)
+        self.merge_in = nn.Linear(merge**2 * fine_size, hidden_size, bias=False)
         self.blocks = nn.ModuleList(Block(hidden_size, num_heads, mlp_ratio, cross=True) for _ in range(num_layers))
-        self.spread = nn.Linear(hidden_size, merge**2 * fine_size, bias=False)
+        self.spread_out = nn.Linear(hidden_size, merge**2 * fine_size, bias=False)
         self.fine_after = nn.ModuleList(FineBlock(fine_size, (height, width)) for _ in range(after))
         self._add_head(codebook_size, fine_size, levels)
 
@@ -111,12 +111,8 @@ class SuperResolutionTransformer(TokenTransformer):
         rows, columns = self.config.coarse_grid
         return rows, columns
 
-    def coarse_states(self, coarse_tokens: Tensor) -> Tensor:
-        """What the encoder reads in coarse tokens (B, n'): (B, n', d). It is the same at every decoding step.
-
-        Raises:
-            ValueError: the number of tokens is not the coarse grid's.
-        """
+    def _coarse_states(self, coarse_tokens: Tensor) -> Tensor:
+        """What the encoder reads in coarse tokens (B, n'): (B, n', d)."""
         rows, columns = self.coarse_grid
         if coarse_tokens.shape[1] != rows * columns:
             raise ValueError(
@@ -128,10 +124,10 @@ class SuperResolutionTransformer(TokenTransformer):
             x = block(x)
         return self.coarse_norm(x)
 
-    def hidden(
+    def _fine_states(
         self, tokens: Tensor, text_states: Tensor, text_mask: Tensor, pooled_text: Tensor, coarse_states: Tensor
     ) -> Tensor:
-        """Last hidden states of the fine tokens, normalised, (B, n, f); arguments as in `forward`."""
+        """Last hidden states of the fine tokens, normalised, (B, n, f), given the states of the coarse ones."""
         x = F.embedding(tokens, self._embedding()) + self._places()
         x = x + blocks_to_rows(self.coarse_spread(coarse_states), self.coarse_grid, self._ratio)
         for block in self.fine_before:
@@ -141,13 +137,35 @@ class SuperResolutionTransformer(TokenTransformer):
         context = torch.cat([text, coarse_states], dim=1)  # (B, L + n', d)
         keys = F.pad(text_mask, (0, coarse_states.shape[1]), value=True)[:, None, None, :]  # (B, 1, 1, L + n')
         merge, (height, width) = self.config.merge, self.grid
-        merged = self.merge(rows_to_blocks(x, self.grid, merge))  # (B, n/m², d)
+        merged = self.merge_in(rows_to_blocks(x, self.grid, merge))  # (B, n/m², d)
         for block in self.blocks:
             merged = block(merged, pooled, None, context, keys)
-        x = x + blocks_to_rows(self.spread(merged), (height // merge, width // merge), merge)
+        x = x + blocks_to_rows(self.spread_out(merged), (height // merge, width // merge), merge)
         for block in self.fine_after:
             x = block(x)
         return self.out_norm(x)
+
+    def hidden(
+        self, tokens: Tensor, text_states: Tensor, text_mask: Tensor, pooled_text: Tensor, coarse_tokens: Tensor
+    ) -> Tensor:
+        """Last hidden states of the fine tokens, normalised, (B, n, f); arguments as in `forward`."""
+        coarse_states = self._coarse_states(coarse_tokens)
+        return self._fine_states(tokens, text_states, text_mask, pooled_text, coarse_states)
+
+    def given(self, coarse_tokens: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+        """The model with its coarse tokens (B, n') settled, called as the base transformer is.
+
+        They are read once, however many decoding steps follow. The rows of a call are those of `coarse_tokens`, or
+        several times those one after another, as guidance has it.
+        """
+        coarse_states = self._coarse_states(coarse_tokens)
+
+        def model(tokens: Tensor, text_states: Tensor, text_mask: Tensor, pooled_text: Tensor) -> Tensor:
+            self._check_fits(tokens)
+            repeated = coarse_states.repeat(len(tokens) // len(coarse_states), 1, 1)
+            return self.logits(self._fine_states(tokens, text_states, text_mask, pooled_text, repeated))
+
+        return model
 
     def forward(
         self, tokens: Tensor, text_states: Tensor, text_mask: Tensor, pooled_text: Tensor, coarse_tokens: Tensor
@@ -168,8 +186,7 @@ class SuperResolutionTransformer(TokenTransformer):
             ValueError: the number of tokens is not the grid's.
         """
         self._check_fits(tokens)
-        coarse = self.coarse_states(coarse_tokens)
-        return self.logits(self.hidden(tokens, text_states, text_mask, pooled_text, coarse))
+        return self.logits(self.hidden(tokens, text_states, text_mask, pooled_text, coarse_tokens))
 
 
 def rows_to_blocks(x: Tensor, grid: tuple[int, int], side: int) -> Tensor:

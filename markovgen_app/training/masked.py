@@ -77,12 +77,18 @@ def drop_captions(captions: Sequence[str], probability: float, generator: torch.
     return ["" if draw < probability else text for text, draw in zip(captions, draws.tolist(), strict=True)]
 
 
-def build_optimizers(model: nn.Module, matrix_rate: float, learning_rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the blocks, AdamW for embeddings, norms, modulation and the head."""
+def build_optimizers(
+    model: nn.Module, matrix_rate: float, learning_rate: float, inner: tuple[str, ...] = ("blocks.",)
+) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the blocks, AdamW for embeddings, norms, modulation, convolutions and the head.
+
+    Args:
+        inner: how the names of the parameters inside begin.
+    """
     matrices: list[Tensor] = []
     others: list[Tensor] = []
     for name, parameter in model.named_parameters():
-        inside = name.startswith("blocks.") and parameter.ndim == 2 and "modulation" not in name
+        inside = name.startswith(inner) and parameter.ndim == 2 and "modulation" not in name
         (matrices if inside else others).append(parameter)
     adam = torch.optim.AdamW(others, learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
     return [Muon(matrices, matrix_rate), adam]

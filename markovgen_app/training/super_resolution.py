@@ -1,0 +1,218 @@
+"""Train the super-resolution transformer to predict masked fine tokens from coarse ones and the caption.
+
+The recipe is that of `masked`. The coarse tokens are those of the same scene drawn small, which is what the base
+transformer learned to make. At run time they come from a model, which errs, so some are replaced in training: a share
+drawn for each sample between nothing and `corruption`, half of them (`near_share`) by one of the codes nearest to the
+true one, the rest by any code. A few samples (`drop_coarse`) get no coarse tokens at all, so that their worth can be
+measured: the log's `full_mask_loss_without_coarse`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field
+from torch import Tensor
+
+from ..data.scenes import SceneDataset
+from ..decoding.guidance import guided_logits
+from ..decoding.sampler import decode, method_settings
+from ..models.super_resolution import SuperResolutionTransformer
+from ..models.text import TextEncoder
+from ..models.tokenizer import ImageTokenizer
+from ..pixels import stacked, to_levels, to_pixels
+from .loop import Trainer, copy_half, read_config, start_from, without_denormals
+from .masked import (
+    MaskedConfig,
+    build_optimizers,
+    drop_captions,
+    load_tokenizer,
+    mask_rates,
+    masked_loss,
+    random_mask,
+    write_sheet,
+)
+from .tokens import TokenBatch, TokenSource
+
+_INNER = ("blocks.", "coarse_blocks.", "fine_before.", "fine_after.", "merge_in.", "spread_out.", "coarse_spread.")
+_NEAR = 8  # codes that count as near
+_HELD_OUT = 32
+_TOGETHER = 8
+_SHOWN = 6
+
+
+class SuperResolutionConfig(MaskedConfig):
+    """Settings of a super-resolution run."""
+
+    size: int = Field(256, ge=16, description="side of the pictures to make, in pixels")
+    coarse_size: int = Field(128, ge=8, description="side of the pictures to start from, in pixels")
+    corruption: float = Field(0.3, ge=0, le=1, description="largest share of coarse tokens to replace")
+    near_share: float = Field(0.5, ge=0, le=1, description="of the replaced ones, by codes near the true one")
+    drop_coarse: float = Field(0.05, ge=0, le=1, description="share of samples without coarse tokens")
+    steps_shown: int = Field(8, ge=1, description="decoding steps of samples.png")
+    hidden_size: int = 256
+    num_layers: int = 4
+    num_heads: int = 4
+    coarse_layers: int = 1
+    fine_size: int = 192
+    fine_layers: tuple[int, int] = (1, 2)
+    merge: int = 2
+
+
+def near_codes(codebook: Tensor, count: int = _NEAR) -> Tensor:
+    """The `count` codes nearest to each code of a codebook (V, D), itself left out, nearest first: (V, count)."""
+    distances = torch.cdist(codebook.float(), codebook.float())  # (V, V)
+    return distances.fill_diagonal_(torch.inf).topk(count, largest=False).indices
+
+
+def corrupted(tokens: Tensor, near: Tensor, corruption: float, near_share: float, generator: torch.Generator) -> Tensor:
+    """Tokens (B, n) with a share, uniform in [0, corruption] for each sample, replaced; `generator` is on the CPU."""
+    count, n = tokens.shape
+    draws = torch.rand(2, count, n, generator=generator)
+    replaced = draws[0] < torch.rand(count, 1, generator=generator) * corruption  # (B, n)
+    which = torch.randint(near.shape[1], (count, n), generator=generator).to(tokens.device)
+    neighbours = near[tokens].gather(2, which[..., None]).squeeze(2)  # (B, n, K) -> (B, n)
+    anything = torch.randint(len(near), (count, n), generator=generator).to(tokens.device)
+    chosen = torch.where((draws[1] < near_share).to(tokens.device), neighbours, anything)
+    return torch.where(replaced.to(tokens.device), chosen, tokens)
+
+
+def dropped(tokens: Tensor, probability: float, unknown: int, generator: torch.Generator) -> Tensor:
+    """Tokens (B, n), rows replaced by the token `unknown` where rand < `probability`."""
+    rows = torch.rand(len(tokens), 1, generator=generator) < probability
+    return tokens.masked_fill(rows.to(tokens.device), unknown)
+
+
+@torch.no_grad()
+def sample_sheet(
+    model: SuperResolutionTransformer,
+    tokenizer: ImageTokenizer,
+    text_encoder: TextEncoder,
+    captions: Sequence[str],
+    coarse_tokens: Tensor,
+    originals: Sequence[np.ndarray],
+    steps: int,
+    path: Path,
+) -> None:
+    """A PNG with three pictures a caption: coarse tokens decoded and enlarged (Lanczos), refined ones, the original."""
+    settings = method_settings("full", steps=steps)
+    device = next(model.parameters()).device
+    text, empty = (text_encoder.encode(words).to(device) for words in (captions, [""]))
+    logits = guided_logits(model.given(coarse_tokens), text, empty, settings)
+    height, width = model.grid
+    tokens = torch.full((len(captions), height * width), model.mask_token_id, device=device)
+    generators = [torch.Generator().manual_seed(seed) for seed in range(len(captions))]
+    for step in decode(logits, tokens, model.mask_token_id, settings, generators, grid=model.grid):
+        tokens = step.predicted
+    refined = to_levels(tokenizer.decode(tokens, model.grid))
+    shown = []
+    for row, small in enumerate(to_levels(tokenizer.decode(coarse_tokens, model.coarse_grid))):
+        size = (refined[row].shape[1], refined[row].shape[0])
+        shown += [
+            np.asarray(Image.fromarray(small).resize(size, Image.Resampling.LANCZOS)),
+            refined[row],
+            originals[row],
+        ]
+    write_sheet(shown, 6, path)
+
+
+def _grid(size: int, tokenizer: ImageTokenizer) -> tuple[int, int]:
+    side = size // tokenizer.factor
+    return side, side
+
+
+def build_model(config: SuperResolutionConfig, tokenizer: ImageTokenizer) -> SuperResolutionTransformer:
+    """The transformer of a run: a new one, or the exported one that it starts from.
+
+    Raises:
+        UserError: the exported one is not there or of other sizes.
+    """
+    codes = {
+        "codebook_size": tokenizer.codebook_size,
+        "levels": tokenizer.config.levels,
+        "grid": _grid(config.size, tokenizer),
+        "coarse_grid": _grid(config.coarse_size, tokenizer),
+    }
+    if config.start_from:
+        return start_from(SuperResolutionTransformer, config.start_from, config, **codes)
+    sizes = ("hidden_size", "num_layers", "num_heads", "coarse_layers", "fine_size", "fine_layers", "merge")
+    return SuperResolutionTransformer(**codes, **{name: getattr(config, name) for name in sizes})
+
+
+@without_denormals
+def train(config_path: Path, resume: bool = False) -> None:
+    """Train by the configuration file; the averaged weights go to runs/NAME/weights at every checkpoint."""
+    config = read_config(config_path, SuperResolutionConfig)
+    torch.manual_seed(config.seed)
+    tokenizer = load_tokenizer(config.tokenizer)
+    text_encoder = TextEncoder.from_pretrained(config.text_encoder)
+    model = build_model(config, tokenizer)
+    trainer = Trainer(config, model, build_optimizers(model, config.matrix_rate, config.learning_rate, _INNER))
+    if resume:
+        trainer.resume()
+    device = trainer.device
+    tokenizer.to(device)
+    text_encoder.to(device)
+    sizes = (config.coarse_size, config.size)
+    source = TokenSource(SceneDataset(config.seed, 128, "train", config.vocabulary), tokenizer, config, device, sizes)
+    forward = torch.compile(model.hidden) if config.compile else model.hidden
+    near = near_codes(tokenizer.codebook)
+
+    held_out = SceneDataset(config.seed, config.size, "tune", config.vocabulary)
+    scenes = [held_out.scene(index) for index in range(_HELD_OUT)]
+    captions = [scene.caption for scene in scenes]
+    small, large = ([held_out.render(scene, size) for scene in scenes] for size in sizes)
+    held_out_coarse, held_out_tokens = (
+        torch.cat([tokenizer.encode(to_pixels(stacked([picture]), device)) for picture in pictures])
+        for pictures in (small, large)
+    )
+
+    def loss(batch: TokenBatch, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        coarse, tokens = batch.tokens
+        count, n = tokens.shape
+        mask = random_mask(mask_rates(count, config.full_mask_share, generator), n, generator).to(device)
+        text = text_encoder.encode(drop_captions(batch.captions, config.drop_text, generator)).to(device)
+        coarse = corrupted(coarse, near, config.corruption, config.near_share, generator)
+        coarse = dropped(coarse, config.drop_coarse, model.mask_token_id, generator)
+        value = masked_loss(model, tokens, mask, text, coarse, hidden_states=forward)
+        return value, {"loss": value.detach()}
+
+    @torch.no_grad()
+    def full_mask_loss(words: Sequence[str], coarse: Tensor) -> float:
+        average: SuperResolutionTransformer = trainer.average  # type: ignore[assignment]
+        text, everything = text_encoder.encode(words).to(device), torch.ones_like(held_out_tokens, dtype=torch.bool)
+        rows = [slice(start, start + _TOGETHER) for start in range(0, _HELD_OUT, _TOGETHER)]
+        losses = [masked_loss(average, held_out_tokens[r], everything[r], text[r], coarse[r]) for r in rows]
+        return float(torch.stack(losses).mean())
+
+    def on_checkpoint() -> None:
+        average: SuperResolutionTransformer = trainer.average  # type: ignore[assignment]
+        trainer.log(
+            {
+                "step": trainer.step,
+                "full_mask_loss": full_mask_loss(captions, held_out_coarse),
+                "full_mask_loss_without_text": full_mask_loss([""] * _HELD_OUT, held_out_coarse),
+                "full_mask_loss_without_coarse": full_mask_loss(
+                    captions, torch.full_like(held_out_coarse, average.mask_token_id)
+                ),
+            }
+        )
+        sample_sheet(
+            average,
+            tokenizer,
+            text_encoder,
+            captions[:_SHOWN],
+            held_out_coarse[:_SHOWN],
+            large[:_SHOWN],
+            config.steps_shown,
+            config.folder / "samples.png",
+        )
+        (config.folder / "samples.txt").write_text("\n".join(captions[:_SHOWN]) + "\n")
+        copy_half(average, config.folder / "weights")
+
+    trainer.fit(source.batches(trainer.step), loss, on_checkpoint)
