@@ -10,8 +10,8 @@ from typing import Any
 class Share:
     """A share of answers. `value` is None where there are none.
 
-    `low` and `high` are the 95 % interval to report: it knows that answers of one rater, and answers to one prompt, hang
-    together. None where fewer than two raters or prompts answered. `wilson` takes all answers for independent;
+    `low` and `high` are the 95 % interval to report: it knows that answers of one rater, and answers to one prompt,
+    hang together. None where fewer than two raters or prompts answered. `wilson` takes all answers for independent;
     `bootstrap` draws raters and prompts anew, which is known to be too wide (None if it was not asked for).
     """
 

@@ -74,9 +74,9 @@ class Rules(_Frozen):
         default=1.0, ge=0, description="a rater whose median answer is quicker is left out"
     )
     min_repeat_agreement: float = Field(
-        default=0.25, ge=0, le=1, description="a rater who repeats fewer of their own answers is left out"
+        default=0.2, ge=0, le=1, description="a rater who repeats fewer of their own answers is left out"
     )
-    min_repeats: int = Field(default=4, ge=1, description="repeats before their agreement is judged")
+    min_repeats: int = Field(default=10, ge=1, description="repeats before their agreement is judged")
     max_side_share: float = Field(
         default=0.9,
         gt=0.5,

@@ -1,0 +1,267 @@
+"""From votes to results: what a study says, with intervals, and whose votes it leaves out.
+
+Every figure is explained in docs/study.md. Nothing here changes a vote, and the same votes and plan give the same
+results to the last digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+import numpy as np
+from scipy.stats import binomtest
+
+from ..errors import UserError
+from .agreement import alpha, alpha_interval
+from .exclusions import exclusions, repeated
+from .intervals import Array, bootstrap_shares, clustered_share, wilson
+from .majority import FIRST, INDIFFERENT, SECOND, majority_intervals, verdicts
+from .ranking import bradley_terry, strength_intervals
+from .results import Agreement, CategoryResult, PairResult, Preference, Results, Share, SignTest, Strength
+from .votes import Plan, Vote
+
+
+def analyse(votes: Sequence[Vote], plan: Plan, draws: int = 1000) -> Results:
+    """The results of a study. `draws` is the number of bootstrap samples; 0 leaves those intervals out.
+
+    Raises:
+        UserError: a vote is on something that the plan does not have.
+    """
+    _check_plan(votes, plan)
+    left_out = exclusions(votes, plan.rules)
+    names_out = {rater for exclusion in left_out for rater in exclusion.raters}
+    kept = [vote for vote in votes if vote.rater not in names_out]
+    judged = [vote for vote in kept if vote.kind == "pair" and vote.choice != "skip"]
+    table = _table(judged, plan)
+    rng = np.random.default_rng(plan.seed)
+    target = plan.target_n or len(plan.prompts) * plan.raters_per_pair
+    pairs = _holm([_pair(table.of_pair(pair), plan, pair, target, rng, draws) for pair in range(len(plan.pairs))])
+    strengths, note = _strengths(table, plan)
+    sided = [vote for vote in kept if vote.kind in ("pair", "repeat") and vote.choice in ("left", "right")]
+    repeats = repeated(kept)
+    checks = [vote for vote in kept if vote.kind == "check" and vote.choice != "skip"]
+    return Results(
+        title=plan.title,
+        question=plan.question,
+        plan_digest=plan.digest(),
+        simulated=any(vote.simulated for vote in votes),
+        preliminary=any(pair.preliminary for pair in pairs),
+        methods=plan.methods,
+        raters_per_pair=plan.raters_per_pair,
+        target=target,
+        votes=len(judged),
+        skipped=sum(vote.kind == "pair" and vote.choice == "skip" for vote in kept),
+        raters=len({vote.rater for vote in judged}),
+        raters_left_out=len(names_out),
+        prompts=len({vote.prompt for vote in judged}),
+        first_at=min((vote.at for vote in judged), default=None),
+        last_at=max((vote.at for vote in judged), default=None),
+        median_seconds=median(vote.seconds for vote in judged) if judged else None,
+        pairs=tuple(pairs),
+        categories=tuple(_categories(table, plan)),
+        strengths=strengths,
+        strengths_note=note,
+        agreement=_agreement(table, rng, draws),
+        left_share=_vote_share(sided, [vote.choice == "left" for vote in sided]),
+        repeats=_vote_share([vote for vote, _ in repeats], [agrees for _, agrees in repeats]),
+        checks=_vote_share(checks, [vote.choice == vote.expected for vote in checks]),
+        exclusions=left_out,
+    )
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The judgements as columns (votes,) of numbers; `outcomes` are FIRST, INDIFFERENT or SECOND."""
+
+    raters: Array
+    prompts: Array
+    pairs: Array
+    outcomes: Array
+    bad: Array
+    categories: Array
+
+    def __len__(self) -> int:
+        return len(self.outcomes)
+
+    def of_pair(self, pair: int) -> _Table:
+        return self.where(self.pairs == pair)
+
+    def where(self, rows: Array) -> _Table:
+        columns = (self.raters, self.prompts, self.pairs, self.outcomes, self.bad, self.categories)
+        return _Table(*(column[rows] for column in columns))
+
+    def items(self) -> tuple[Array, Array]:
+        """How often each outcome was given to each item, (items, 3), and the items' prompts (items,)."""
+        keys, places = np.unique(np.stack([self.prompts, self.pairs]), axis=1, return_inverse=True)
+        counts = np.zeros((keys.shape[1], 3), int)
+        np.add.at(counts, (places, self.outcomes), 1)
+        return counts, keys[0]
+
+
+def _check_plan(votes: Sequence[Vote], plan: Plan) -> None:
+    prompts = {prompt.id for prompt in plan.prompts}
+    for vote in votes:
+        if vote.kind in ("pair", "repeat"):
+            if vote.prompt not in prompts:
+                raise UserError(f"A vote is on the prompt {vote.prompt!r}, which is not in the plan: check its file.")
+            try:
+                plan.pair_of(vote.left, vote.right)
+            except KeyError:
+                raise UserError(
+                    f"A vote compares {vote.left} and {vote.right}, which the plan does not: check its file."
+                ) from None
+
+
+def _table(judged: Sequence[Vote], plan: Plan) -> _Table:
+    place = {pair: number for number, pair in enumerate(plan.pairs)}
+    category = {prompt.id: prompt.category for prompt in plan.prompts}
+    pairs = [plan.pair_of(vote.left, vote.right) for vote in judged]
+    first_left = np.array([vote.left == pair[0] for vote, pair in zip(judged, pairs, strict=True)], bool)
+    left = np.array([{"left": 1, "right": -1}.get(vote.choice, 0) for vote in judged], int)
+    return _Table(
+        raters=_numbered([vote.rater for vote in judged]),
+        prompts=_numbered([vote.prompt for vote in judged]),
+        pairs=np.array([place[pair] for pair in pairs], int),
+        outcomes=INDIFFERENT - np.where(first_left, left, -left),
+        bad=np.array([vote.choice == "bad" for vote in judged], bool),
+        categories=np.array([category[vote.prompt] for vote in judged], object),
+    )
+
+
+def _numbered(names: Sequence[str]) -> Array:
+    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
+    return np.array([numbers[name] for name in names], int)
+
+
+def _share(hits: Array, interval: tuple[float, float] | None, bootstrap: tuple[float, float] | None = None) -> Share:
+    count, total = int(hits.sum()), len(hits)
+    if not total:
+        return Share(0, 0)
+    low, high = interval or (None, None)
+    return Share(count, total, count / total, low, high, wilson(count / total, total), bootstrap if interval else None)
+
+
+def _vote_share(votes: Sequence[Vote], hits: Sequence[bool]) -> Share:
+    """The share of hits among votes, with both clusters."""
+    true = np.array(hits, bool)
+    raters, prompts = _numbered([vote.rater for vote in votes]), _numbered([vote.prompt for vote in votes])
+    return _share(true, clustered_share(true, raters, prompts) if len(true) else None)
+
+
+def _raw(table: _Table, rng: np.random.Generator | None = None, draws: int = 0) -> Preference:
+    """Of all votes."""
+    outcomes = np.eye(3, dtype=bool)[table.outcomes]  # (votes, 3)
+    drawn: list[tuple[float, float]] | list[None] = [None] * 3
+    if rng is not None and draws and len(table):
+        drawn = bootstrap_shares(outcomes, table.raters, table.prompts, rng, draws)
+    return Preference(
+        *(
+            _share(hits, clustered_share(hits, table.raters, table.prompts) if len(hits) else None, bootstrap)
+            for hits, bootstrap in zip(outcomes.T, drawn, strict=True)
+        )
+    )
+
+
+def _whole_items(table: _Table, needed: int) -> tuple[_Table, Array]:
+    """The votes of one pair on prompts with `needed` votes or more, and those prompts' counts (prompts, 3)."""
+    names, places = np.unique(table.prompts, return_inverse=True)
+    whole = np.bincount(places, minlength=len(names)) >= needed
+    votes = table.where(whole[places])
+    return votes, votes.items()[0]
+
+
+def _majority(votes: _Table, counts: Array) -> Preference:
+    hits = np.eye(3, dtype=bool)[verdicts(counts)]  # (prompts, 3)
+    intervals = majority_intervals(counts, votes.outcomes, votes.raters)
+    return Preference(*(_share(column, interval) for column, interval in zip(hits.T, intervals, strict=True)))
+
+
+def _sign_test(outcomes: Array) -> SignTest:
+    first, second = int((outcomes == FIRST).sum()), int((outcomes == SECOND).sum())
+    p = float(binomtest(first, first + second).pvalue) if first + second else 1.0
+    return SignTest(first, second, p, p)
+
+
+def _pair(table: _Table, plan: Plan, pair: int, target: int, rng: np.random.Generator, draws: int) -> PairResult:
+    votes, counts = _whole_items(table, plan.raters_per_pair)
+    sided = table.where(table.outcomes != INDIFFERENT)
+    hits = sided.outcomes == FIRST
+    value = alpha(table.items()[0]) if len(table) else np.nan
+    return PairResult(
+        first=plan.pairs[pair][0],
+        second=plan.pairs[pair][1],
+        votes=len(table),
+        target=target,
+        preliminary=len(table) < target,
+        raters=len(np.unique(table.raters)),
+        prompts=len(np.unique(table.prompts)),
+        tied=int(((table.outcomes == INDIFFERENT) & ~table.bad).sum()),
+        bad=int(table.bad.sum()),
+        raw=_raw(table, rng, draws),
+        majority=_majority(votes, counts),
+        sided=_share(hits, clustered_share(hits, sided.raters, sided.prompts) if len(hits) else None),
+        sign_raw=_sign_test(table.outcomes),
+        sign_majority=_sign_test(verdicts(counts)),
+        alpha=float(value) if np.isfinite(value) else None,
+    )
+
+
+def _holm(pairs: Sequence[PairResult]) -> list[PairResult]:
+    """The same with the sign tests' p-values corrected for the number of pairs (Holm 1979)."""
+    raw = _holm_corrected([pair.sign_raw.p for pair in pairs])
+    majority = _holm_corrected([pair.sign_majority.p for pair in pairs])
+    return [
+        replace(
+            pair,
+            sign_raw=replace(pair.sign_raw, holm=raw[number]),
+            sign_majority=replace(pair.sign_majority, holm=majority[number]),
+        )
+        for number, pair in enumerate(pairs)
+    ]
+
+
+def _holm_corrected(values: Sequence[float]) -> list[float]:
+    order = np.argsort(values)
+    factors = np.arange(len(values), 0, -1)
+    corrected = np.minimum(1, np.maximum.accumulate(np.array(values)[order] * factors))
+    return [float(corrected[place]) for place in np.argsort(order)]
+
+
+def _categories(table: _Table, plan: Plan) -> list[CategoryResult]:
+    names = sorted({prompt.category for prompt in plan.prompts if prompt.category})
+    found = []
+    for name in names:
+        for number, (first, second) in enumerate(plan.pairs):
+            rows = table.where((table.categories == name) & (table.pairs == number))
+            majority = _majority(*_whole_items(rows, plan.raters_per_pair))
+            found.append(CategoryResult(name, first, second, _raw(rows), majority))
+    return found
+
+
+def _strengths(table: _Table, plan: Plan) -> tuple[tuple[Strength, ...], str]:
+    """The methods' strengths, best first, and why there are none if there are none."""
+    number = {method: place for place, method in enumerate(plan.methods)}
+    ends = np.array([[number[first], number[second]] for first, second in plan.pairs])[table.pairs]
+    first, second, wins = ends[:, 0], ends[:, 1], 1 - table.outcomes / 2
+    if len(set(ends.flat)) < len(plan.methods):
+        return (), "Some methods have no votes yet."
+    values = bradley_terry(first, second, wins)
+    if values is None:
+        return (), "Some methods never lost, or never won, against the others: their strengths have no bound."
+    intervals = strength_intervals(values, first, second, wins, table.raters, table.prompts)
+    rows = [
+        Strength(method, float(values[place]), *(intervals[place] if intervals else (None, None)))
+        for method, place in number.items()
+    ]
+    return tuple(sorted(rows, key=lambda row: -row.value)), ""
+
+
+def _agreement(table: _Table, rng: np.random.Generator, draws: int) -> Agreement:
+    counts, prompts = table.items()
+    value = float(alpha(counts)) if len(counts) else np.nan
+    interval = alpha_interval(counts, prompts, rng, draws) if len(counts) else None
+    low, high = interval or (None, None)
+    items = int((counts.sum(axis=1) >= 2).sum())
+    return Agreement(value if np.isfinite(value) else None, low, high, items)
