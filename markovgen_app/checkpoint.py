@@ -36,9 +36,14 @@ def find_checkpoint(source: str | PathLike[Any]) -> Path:
         return folder
     if folder.exists():
         raise UserError(f"{source} is a file, not a checkpoint's folder: give the folder that holds model_index.json.")
-    if not _HUB_ID.fullmatch(str(source)):
+    if not is_hub_id(source):
         raise UserError(f"There is no folder {source}: give a checkpoint's folder, or a hub id such as owner/name.")
     return download(str(source))
+
+
+def is_hub_id(source: str | PathLike[Any]) -> bool:
+    """Whether a name has the form owner/name."""
+    return _HUB_ID.fullmatch(str(source)) is not None
 
 
 def download(name: str) -> Path:
@@ -48,7 +53,7 @@ def download(name: str) -> Path:
         UserError: there is no such model, it asks for permission, there is no network, or no room.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, IncompleteSnapshotError, RepositoryNotFoundError
 
     try:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_VARIANTS))
@@ -62,12 +67,21 @@ def download(name: str) -> Path:
             f"There is no folder {name}, and the hub has no model of that name that you may see: check the spelling,"
             " or run `hf auth login` if it is private."
         ) from error
+    except IncompleteSnapshotError as error:
+        raise UserError(
+            f"Only a part of {name} was downloaded, and the hub cannot be reached: start again with a network."
+        ) from error
     except Exception as error:  # whatever else keeps the hub from answering
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise UserError(f"There is no room left on the disk for {name}: make some, then start again.") from error
         raise UserError(
             f"There is no folder {name}, and the hub gives no model of that name now: check name and connection."
         ) from error
+
+
+def class_of(folder: Path) -> str | None:
+    """The pipeline's class that a checkpoint names; UserError where its model_index.json is missing or damaged."""
+    return read_json(folder / "model_index.json").get("_class_name")
 
 
 def check_checkpoint(

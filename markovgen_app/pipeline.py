@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from .checkpoint import check_checkpoint, check_model, find_checkpoint, tensor_names
+from .checkpoint import check_checkpoint, check_model, class_of, download, find_checkpoint, is_hub_id, tensor_names
 from .decoding.editing import EditSettings, edit, rounds_of
 from .decoding.guidance import guided_logits
 from .decoding.sampler import (
@@ -43,12 +43,18 @@ from .pixels import stacked, to_levels, to_pixels
 from .requests import DecodingRequest, EditRequest, GenerateRequest, PictureRequest
 from .vocabulary import Vocabulary
 
+if TYPE_CHECKING:
+    from .models.amused import AmusedTokenizer, AmusedTransformer
+
 __all__ = ["MarkovGenPipeline", "Picture", "Result", "StepEvent", "read_settings"]
 
 _PARTS = {"transformer": MuseTransformer, "tokenizer": ImageTokenizer}
 _OPTIONAL_PARTS = {"mrf": MarkovRandomField}
 _SHARD_SIZE = "9MB"
 _NEAREST = 3
+_AMUSED = "AmusedPipeline"  # the class that checkpoints of aMUSEd name
+
+RequestT = TypeVar("RequestT", bound=DecodingRequest)
 
 
 class TokensToImages(Protocol):
@@ -116,6 +122,7 @@ class MarkovGenPipeline(DiffusionPipeline):
             weights, and always works in float32.
         vocabulary: the words that the weights know.
         mrf: the random field over the transformer's tokens, what the method markovgen needs.
+        defaults: what a request of these weights asks for where it does not say, if not the request's own defaults.
 
     Raises:
         UserError: the parts do not fit each other.
@@ -123,17 +130,18 @@ class MarkovGenPipeline(DiffusionPipeline):
 
     _optional_components = list(_OPTIONAL_PARTS)  # noqa: RUF012, as the base class has it
 
-    transformer: MuseTransformer
-    tokenizer: ImageTokenizer
+    transformer: MuseTransformer | AmusedTransformer
+    tokenizer: ImageTokenizer | AmusedTokenizer
     mrf: MarkovRandomField | None
 
     def __init__(
         self,
-        transformer: MuseTransformer,
-        tokenizer: ImageTokenizer,
+        transformer: MuseTransformer | AmusedTransformer,
+        tokenizer: ImageTokenizer | AmusedTokenizer,
         text_encoder: TextEncoder | None = None,
         vocabulary: Vocabulary | None = None,
         mrf: MarkovRandomField | None = None,
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         codes, known = transformer.config.codebook_size, tokenizer.codebook_size
@@ -155,6 +163,7 @@ class MarkovGenPipeline(DiffusionPipeline):
         )
         self._text_encoder = text_encoder
         self.vocabulary = vocabulary or Vocabulary()
+        self.defaults = dict(defaults or {})
         self._noun_states: Tensor | None = None
 
     @classmethod
@@ -167,12 +176,12 @@ class MarkovGenPipeline(DiffusionPipeline):
         dtype: torch.dtype = torch.float32,
         **options: Any,
     ) -> MarkovGenPipeline:
-        """Load a checkpoint from a folder or the hub, on the CPU.
+        """Load a checkpoint of this project's or of aMUSEd's format, from a folder or the hub, on the CPU.
 
         Args:
             pretrained_model_name_or_path: folder or hub id.
-            text_encoder: the published one if not given.
-            mrf: folder of a random field to use instead of the checkpoint's own.
+            text_encoder: the published one, or what an aMUSEd checkpoint brings, if not given.
+            mrf: folder or hub id of a random field to use instead of the checkpoint's own (its folder mrf).
             dtype: of the image models.
             options: go to diffusers.
 
@@ -180,12 +189,14 @@ class MarkovGenPipeline(DiffusionPipeline):
             UserError: the checkpoint, or the text encoder, is missing, damaged, or of another kind.
         """
         folder = find_checkpoint(pretrained_model_name_or_path)
+        if class_of(folder) == _AMUSED:
+            return cls._of_amused(folder, text_encoder, mrf).to(dtype)
         present = check_checkpoint(folder, cls.__name__, _PARTS, _OPTIONAL_PARTS)
         vocabulary = Vocabulary.load(folder)
         text_encoder = text_encoder or TextEncoder.from_pretrained()
         given: dict[str, Any] = {"text_encoder": text_encoder, "vocabulary": vocabulary, "use_safetensors": True}
         if mrf is not None:
-            given["mrf"] = load_field(Path(mrf))
+            given["mrf"] = load_field(mrf)
             present.discard("mrf")
         try:
             pipeline = super().from_pretrained(str(folder), dtype=dtype, local_files_only=True, **given, **options)
@@ -200,14 +211,33 @@ class MarkovGenPipeline(DiffusionPipeline):
             _check_complete(getattr(pipeline, part), folder / part)
         return pipeline
 
+    @classmethod
+    def _of_amused(
+        cls, folder: Path, text_encoder: TextEncoder | None, mrf: str | os.PathLike[Any] | None
+    ) -> MarkovGenPipeline:
+        """The pipeline over a checkpoint in aMUSEd's format, with the field in its folder mrf if it has one."""
+        from .models.amused import amused_defaults, load_amused
+
+        transformer, tokenizer, own_text_encoder = load_amused(folder)
+        if mrf is None and (folder / "mrf").is_dir():
+            mrf = folder / "mrf"
+        random_field = None if mrf is None else load_field(mrf)
+        return cls(
+            transformer, tokenizer, text_encoder or own_text_encoder, mrf=random_field, defaults=amused_defaults()
+        )
+
     def save_pretrained(  # type: ignore[override]
         self, save_directory: str | os.PathLike[Any], **options: Any
     ) -> None:
         """Write the checkpoint in half precision, in files under 10 MB, with vocabulary.json.
 
         Raises:
-            UserError: the folder cannot be written to, or the disk is full.
+            UserError: the folder cannot be written to, the disk is full, or the weights are aMUSEd's.
         """
+        if not isinstance(self.transformer, MuseTransformer):
+            raise UserError(
+                "aMUSEd's weights stay as they are: copy its folder, and put a random field into mrf/ there."
+            )
         parts = {name: _to_store(part) for name, part in self._parts().items()}
         stored = type(self)(**parts)
         options = {"max_shard_size": _SHARD_SIZE, **options, "safe_serialization": True}
@@ -287,8 +317,19 @@ class MarkovGenPipeline(DiffusionPipeline):
             )
         return lines
 
+    def settled(self, request: RequestT) -> RequestT:
+        """A request with the checkpoint's defaults where neither it nor its kind of request says otherwise."""
+        own, common = type(request).model_fields, DecodingRequest.model_fields
+        missing = {
+            name: value
+            for name, value in self.defaults.items()
+            if name not in request.model_fields_set and own[name].default == common[name].default
+        }
+        return request.model_copy(update=missing) if missing else request
+
     def decoding_settings(self, request: DecodingRequest) -> DecodingSettings:
         """The loop's settings for a request."""
+        request = self.settled(request)
         options = request.model_dump(include=set(DecodingSettings.__dataclass_fields__) - {"steps", "exit_step"})
         return method_settings(request.method, request.steps, request.exit_step, **options)
 
@@ -303,7 +344,7 @@ class MarkovGenPipeline(DiffusionPipeline):
                 window that was asked for.
         """
         started = time.perf_counter()
-        request = request.with_seed()
+        request = self.settled(request).with_seed()
         settings = self.decoding_settings(request)
         refine = self._refine(request)
         watch = _Stopwatch(self.device)
@@ -494,12 +535,15 @@ class _Stopwatch:
         self.seconds += time.perf_counter() - self._started
 
 
-def load_field(folder: Path) -> MarkovRandomField:
-    """A random field from the folder that its training writes, in float32.
+def load_field(source: str | os.PathLike[Any]) -> MarkovRandomField:
+    """A random field in float32, from the folder that its training writes, or from the hub.
 
     Raises:
         UserError: it is not there, damaged, or something else.
     """
+    folder = Path(source)
+    if not folder.exists() and is_hub_id(source):
+        folder = download(str(source))
     if not (folder / "config.json").is_file():
         raise UserError(f"There is no random field in {folder}: train one with `markovgen train mrf`.")
     check_model(folder, MarkovRandomField)
@@ -508,7 +552,7 @@ def load_field(folder: Path) -> MarkovRandomField:
     return field_of_folder
 
 
-def check_field(mrf: MarkovRandomField, transformer: MuseTransformer) -> None:
+def check_field(mrf: MarkovRandomField, transformer: MuseTransformer | AmusedTransformer) -> None:
     """Raise UserError where a random field is over other tokens than the transformer's."""
     own, wanted = (*mrf.grid, mrf.config.codebook_size), (*transformer.grid, transformer.config.codebook_size)
     if own != wanted:

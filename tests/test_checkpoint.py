@@ -1,9 +1,13 @@
 """Checkpoints that are missing, cut short or of another kind: one line that names the file, never a traceback."""
 
+import errno
 import json
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -44,7 +48,8 @@ def rewritten(path: str, change: Callable[[bytes], bytes]) -> Callable[[Path], N
         (lambda folder: (folder / "model_index.json").unlink(), "model_index.json is missing"),
         (rewritten("model_index.json", lambda data: data[:20]), "model_index.json is damaged"),
         (rewritten("model_index.json", lambda data: b"[]"), "model_index.json is damaged"),
-        (edited("model_index.json", _class_name="AmusedPipeline"), "holds AmusedPipeline, not MarkovGenPipeline"),
+        (edited("model_index.json", _class_name="FluxPipeline"), "holds FluxPipeline, not MarkovGenPipeline"),
+        (edited("model_index.json", _class_name="AmusedPipeline"), "transformer in .* is no UVit2DModel"),
         (edited("model_index.json", _class_name=None), "holds no pipeline, not MarkovGenPipeline"),
         (edited("model_index.json", transformer=["os", "system"]), "transformer in .* is no MuseTransformer"),
         (lambda folder: shutil.rmtree(folder / "tokenizer"), "tokenizer/config.json is missing"),
@@ -97,6 +102,62 @@ def test_a_name_that_is_no_checkpoint_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="is a file, not a checkpoint's folder"):
         find_checkpoint(tmp_path / "file")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """A hub on this machine that answers every call with the status and the error code put into what is yielded."""
+    answer: dict[str, Any] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(answer["status"])
+            self.send_header("X-Error-Code", answer["code"])
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None: ...
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", f"http://127.0.0.1:{server.server_port}")
+    yield answer
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (404, "RepoNotFound", "no folder owner/no-such-model, and the hub has no model of that name that you may see"),
+        (401, "RepoNotFound", "the hub has no model of that name that you may see: check the spelling"),
+        (403, "GatedRepo", "gives owner/no-such-model only to those who accepted its conditions: accept them at"),
+        (400, "", "the hub gives no model of that name now: check name and connection"),
+    ],
+)
+def test_what_the_hub_refuses_is_said(hub: dict[str, Any], status: int, code: str, message: str) -> None:
+    hub.update(status=status, code=code)
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        find_checkpoint("owner/no-such-model")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", full)
+    with pytest.raises(UserError, match="no room left on the disk for owner/name"):
+        find_checkpoint("owner/name")
+
+
+def test_a_download_that_broke_off_is_said(whole: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    half = Path(shutil.copytree(whole, tmp_path / "half"))
+    (half / WEIGHTS).unlink()
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(half))
+    with pytest.raises(UserError, match=f"{WEIGHTS} is missing: copy or download the checkpoint again"):
+        MarkovGenPipeline.from_pretrained("owner/name", text_encoder=text_encoder())
 
 
 def test_a_hub_id_that_is_not_in_reach_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

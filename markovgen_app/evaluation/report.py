@@ -18,7 +18,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -39,6 +39,9 @@ from ..settings import DEFAULT_MODEL, load_settings, model_path
 from . import metrics
 from .exits import EARLY_EXIT, Variant, finalised
 from .output import plain, sheet, text_table, write_report
+
+if TYPE_CHECKING:
+    from ..models.amused import AmusedTokenizer
 
 ACCURACIES = {
     "prompt_accuracy": "prompt",
@@ -259,7 +262,9 @@ def _checksum(*models: torch.nn.Module) -> str:
 
 
 @torch.no_grad()
-def encode(tokenizer: ImageTokenizer, pictures: Sequence[Image.Image | np.ndarray], size: int) -> Tensor:
+def encode(
+    tokenizer: ImageTokenizer | AmusedTokenizer, pictures: Sequence[Image.Image | np.ndarray], size: int
+) -> Tensor:
     """Tokens of pictures at size × size pixels, (M, n), on the CPU."""
     parts = [
         tokenizer.encode(to_pixels(pictures[start : start + _BATCH], size, tokenizer.device)).cpu()
@@ -368,7 +373,7 @@ def quality(
 
 
 def reconstruction(
-    tokenizer: ImageTokenizer, scorer: Scorer, scenes: SceneDataset, count: int, weights: np.ndarray
+    tokenizer: ImageTokenizer | AmusedTokenizer, scorer: Scorer, scenes: SceneDataset, count: int, weights: np.ndarray
 ) -> dict[str, Any]:
     """What is lost between a picture and its tokens: PSNR in dB at 128 and 256 px, codes in use, scorer accuracies.
 

@@ -9,7 +9,6 @@ pipelines (deprecated since 0.33) are not: pictures are decoded by this project'
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,9 +24,6 @@ from torch.nn import functional as F
 from ..checkpoint import read_json, tensor_names, variant_of
 from ..errors import UserError
 from .text import TextEncoder, TextStates
-
-PIPELINE = "AmusedPipeline"
-"""What model_index.json of such a checkpoint names as its class."""
 
 _PARTS = {
     "transformer": ("diffusers", "UVit2DModel"),
@@ -66,11 +62,12 @@ class AmusedTransformer(nn.Module):
         self, model: UVit2DModel, mask_token_id: int, factor: int, grid: tuple[int, int] | None = None
     ) -> None:
         super().__init__()
-        self.grid = grid or (model.config.sample_size, model.config.sample_size)
-        self.config = FrozenDict({**model.config, "text_width": model.config.encoder_hidden_size})
+        given: Any = model.config
+        self.grid = grid or (given.sample_size, given.sample_size)
+        self.config: Any = FrozenDict({**given, "text_width": given.encoder_hidden_size})
         self.mask_token_id = mask_token_id
         self.head = model.mlm_layer.conv2
-        model.mlm_layer.conv2 = nn.Identity()
+        model.mlm_layer.conv2 = nn.Identity()  # type: ignore[assignment]
         self.body = model
         height, width = self.grid
         size = (float(width * factor), float(height * factor), *map(float, _CROP), float(_AESTHETIC_SCORE))
@@ -127,8 +124,9 @@ class AmusedTokenizer(nn.Module):
     def __init__(self, model: VQModel) -> None:
         super().__init__()
         self.model = model
-        self.config = model.config
-        self.factor = 2 ** (len(model.config.block_out_channels) - 1)
+        given: Any = model.config
+        self.config = given
+        self.factor: int = 2 ** (len(self.config.block_out_channels) - 1)
 
     @property
     def device(self) -> torch.device:
@@ -255,14 +253,6 @@ class _Schedule(Protocol):
     def schedule(self) -> str: ...
 
 
-def is_amused(folder: Path) -> bool:
-    """Whether a checkpoint's folder says that it is aMUSEd's."""
-    try:
-        return json.loads((folder / "model_index.json").read_bytes()).get("_class_name") == PIPELINE
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
 def _check(folder: Path) -> None:
     """Make sure that a checkpoint's parts are aMUSEd's, there and whole; raises UserError."""
     index = read_json(folder / "model_index.json")
@@ -299,7 +289,14 @@ def load_amused(folder: Path) -> tuple[AmusedTransformer, AmusedTokenizer, ClipT
             )
         return model.eval().requires_grad_(False)
 
+    shape = read_json(folder / "transformer" / "config.json")
+    codes, vocabulary = shape.get("codebook_size", 0), shape.get("vocab_size", 0)
     mask_token_id = read_json(folder / "scheduler" / "scheduler_config.json").get("mask_token_id")
+    if not isinstance(mask_token_id, int) or not codes <= mask_token_id < vocabulary:
+        raise UserError(
+            f"The scheduler in {folder} names {mask_token_id} as the mask token, and the transformer knows {codes} to"
+            f" {vocabulary - 1}: take both from one checkpoint."
+        )
     try:
         tokenizer = AmusedTokenizer(part(VQModel, "vqvae"))
         transformer = AmusedTransformer(part(UVit2DModel, "transformer"), mask_token_id, tokenizer.factor)
@@ -310,10 +307,4 @@ def load_amused(folder: Path) -> tuple[AmusedTransformer, AmusedTokenizer, ClipT
     except Exception as error:  # a config and weights that do not fit fail in as many ways as there are mistakes
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
         raise UserError(f"The checkpoint {folder} cannot be loaded: copy or download it again ({reason}).") from error
-    vocabulary, codes = transformer.config.vocab_size, transformer.config.codebook_size
-    if not isinstance(mask_token_id, int) or not codes <= mask_token_id < vocabulary:
-        raise UserError(
-            f"The scheduler in {folder} names {mask_token_id} as the mask token, and the transformer knows {codes} to"
-            f" {vocabulary - 1}: take both from one checkpoint."
-        )
     return transformer, tokenizer, text

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -31,6 +31,9 @@ from ..models.text import TextEncoder
 from ..models.tokenizer import ImageTokenizer
 from ..models.transformer import MuseTransformer
 from ..pixels import stacked, to_pixels
+
+if TYPE_CHECKING:
+    from ..models.amused import AmusedTokenizer, AmusedTransformer
 
 Kind = Literal["own", "real"]
 _BATCH = 16
@@ -83,8 +86,8 @@ class States:
 class Backbone:
     """What states are sampled with: the frozen models, the loop's settings and the exit steps k, in rising order."""
 
-    transformer: MuseTransformer
-    tokenizer: ImageTokenizer
+    transformer: MuseTransformer | AmusedTransformer
+    tokenizer: ImageTokenizer | AmusedTokenizer
     text_encoder: TextEncoder
     settings: DecodingSettings
     exit_steps: tuple[int, ...]
