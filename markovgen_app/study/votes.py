@@ -95,7 +95,7 @@ class Power(_Frozen):
     alpha: float = Field(default=0.05, gt=0, lt=1, description="two-sided level of the test")
     power: float = Field(default=0.8, gt=0, lt=1, description="chance of finding that preference")
     prompt_correlation: float = Field(default=0.1, ge=0, lt=1, description="between two votes on one item")
-    rater_correlation: float = Field(default=0.02, ge=0, lt=1, description="between two votes of one rater on one pair")
+    rater_correlation: float = Field(default=0.05, ge=0, lt=1, description="between two votes of one rater on one pair")
 
 
 class Prompt(_Frozen):
