@@ -114,6 +114,23 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class Planned:
+    """What the plan settled and the methods paragraph tells.
+
+    `by_power`: whether the number of votes is the one that the plan's power calculation asks for.
+    """
+
+    prompts: int
+    session_length: int
+    repeat_share: float
+    checks: int
+    preference: float
+    power: float
+    alpha: float
+    by_power: bool
+
+
+@dataclass(frozen=True)
 class Results:
     """The whole analysis. Counts of answers are those that were analysed, after exclusions, if not said otherwise."""
 
@@ -125,6 +142,7 @@ class Results:
     methods: tuple[str, ...]
     raters_per_pair: int
     target: int
+    planned: Planned
     votes: int
     skipped: int
     raters: int

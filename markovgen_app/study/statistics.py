@@ -18,8 +18,9 @@ from .agreement import alpha, alpha_interval
 from .exclusions import exclusions, repeated
 from .intervals import Array, bootstrap_shares, clustered_share, wilson
 from .majority import FIRST, INDIFFERENT, SECOND, majority_intervals, verdicts
+from .power import planned
 from .ranking import bradley_terry, strength_intervals
-from .results import Agreement, CategoryResult, PairResult, Preference, Results, Share, SignTest, Strength
+from .results import Agreement, CategoryResult, PairResult, Planned, Preference, Results, Share, SignTest, Strength
 from .votes import Plan, Vote
 
 
@@ -51,6 +52,16 @@ def analyse(votes: Sequence[Vote], plan: Plan, draws: int = 1000) -> Results:
         methods=plan.methods,
         raters_per_pair=plan.raters_per_pair,
         target=target,
+        planned=Planned(
+            prompts=len(plan.prompts),
+            session_length=plan.session_length,
+            repeat_share=plan.repeat_share,
+            checks=plan.checks,
+            preference=plan.power.preference,
+            power=plan.power.power,
+            alpha=plan.power.alpha,
+            by_power=plan.target_n == planned(plan).target_n,
+        ),
         votes=len(judged),
         skipped=sum(vote.kind == "pair" and vote.choice == "skip" for vote in kept),
         raters=len({vote.rater for vote in judged}),
