@@ -1,0 +1,227 @@
+"""Inpainting, outpainting and edits by words through the pipeline: what is kept, seeds, windows, previews, notes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from builders import tiny_pipeline
+from PIL import Image
+
+from markovgen_app.decoding import masks
+from markovgen_app.decoding.editing import rounds_of
+from markovgen_app.errors import UserError
+from markovgen_app.patches import PREVIEW_SIDE
+from markovgen_app.pipeline import MarkovGenPipeline, Result, StepEvent
+from markovgen_app.requests import EditRequest, InpaintRequest, OutpaintRequest
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> MarkovGenPipeline:
+    return tiny_pipeline()
+
+
+def noise(width: int, height: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def inpaint(**fields: Any) -> InpaintRequest:
+    given = {"prompt": "a fox", "image": noise(32, 32), "rectangle": (8, 8, 20, 20), "steps": 4, "seed": 3}
+    return InpaintRequest.validated(**{**given, **fields})
+
+
+def outpaint(**fields: Any) -> OutpaintRequest:
+    given = {"prompt": "a fox", "image": noise(32, 32), "left": 16, "steps": 3, "seed": 3}
+    return OutpaintRequest.validated(**{**given, **fields})
+
+
+def edit(**fields: Any) -> EditRequest:
+    given = {"prompt": "a fox", "image": noise(32, 32), "strength": 0.1, "seed": 3}
+    return EditRequest.validated(**{**given, **fields})
+
+
+def pixels(result: Result) -> list[bytes]:
+    return [picture.image.tobytes() for picture in result.images]
+
+
+@pytest.mark.parametrize("size", [(32, 32), (50, 41), (100, 30)])
+@pytest.mark.parametrize("fit", ["letterbox", "crop"])
+def test_nothing_outside_the_feather_changes_and_the_size_stays(
+    pipeline: MarkovGenPipeline, size: tuple[int, int], fit: str
+) -> None:
+    picture = noise(*size)
+    request = inpaint(image=picture, fit=fit, feather=4, count=2)
+    for made in pipeline.result(request).images:
+        assert made.image.size == size
+        changed = (np.asarray(made.image) != np.asarray(picture)).any(axis=2)
+        away = masks.distance(request.marked > 0, 64)
+        assert not changed[away > 4].any()
+        assert changed[away == 0].mean() > 0.9
+
+
+def test_without_paste_back_the_rest_is_the_tokenizers_own_reconstruction(pipeline: MarkovGenPipeline) -> None:
+    """Far from the new tokens, where the decoder cannot see them: the known tokens have not changed."""
+    picture = noise(32, 32)
+    request = inpaint(image=picture, rectangle=(0, 0, 3, 3), keep_outside=False)
+    result = pipeline.result(request)
+    whole = pipeline.encode([picture])
+    assert result.frames[-1][0, 1:].equal(whole[0, 1:])
+    reconstruction = np.asarray(pipeline.to_images(whole)[0])
+    made = np.asarray(result.images[0].image)
+    assert np.array_equal(made[:, 31], reconstruction[:, 31]) and not np.array_equal(
+        made[:8, :8], reconstruction[:8, :8]
+    )
+
+
+def test_a_stroke_of_one_pixel_opens_its_token(pipeline: MarkovGenPipeline) -> None:
+    first, *_ = pipeline.run(inpaint(rectangle=(13, 22, 14, 23)))
+    assert isinstance(first, StepEvent)
+    assert first.patch.open_tokens(pipeline.size, pipeline.grid).reshape(4, 4)[2, 1]
+    assert first.patch.open_tokens(pipeline.size, pipeline.grid).sum() == 1
+    assert first.label == "base 1/1", "one token takes one step"
+
+
+def test_strength_keeps_some_of_the_marked_tokens_as_hints(pipeline: MarkovGenPipeline) -> None:
+    whole = pipeline.encode([noise(32, 32)])
+    request = inpaint(rectangle=(0, 0, 32, 31), strength=0.25, steps=16, temperature=0)
+    events = list(pipeline.run(request))
+    start = events[0]
+    assert isinstance(start, StepEvent)
+    known_before = int((start.step.confidence == 1).sum())
+    assert known_before >= 12, "a quarter of 16 tokens is made anew"
+    assert (events[-1].frames[-1] == whole).sum() >= 12
+
+
+def test_methods_and_negative_prompts_matter(pipeline: MarkovGenPipeline) -> None:
+    plain = pixels(pipeline.result(inpaint(guidance_ramp=False)))
+    for fields in ({"method": "halton"}, {"negative_prompt": "a pizza"}, {"prompt": "a pizza"}, {"seed": 4}):
+        assert pixels(pipeline.result(inpaint(guidance_ramp=False, **fields))) != plain
+
+
+@pytest.mark.parametrize("build", [inpaint, outpaint, edit])
+def test_a_seed_gives_the_same_picture_in_any_batch(pipeline: MarkovGenPipeline, build: Any) -> None:
+    fields = {"strength": 0.5} if build is inpaint else {}
+    together = pipeline.result(build(count=3, **fields))
+    assert len(set(pixels(together))) == 3
+    for picture in together.images:
+        assert pixels(pipeline.result(build(**fields, seed=picture.seed))) == [picture.image.tobytes()]
+
+
+def test_a_run_ends_with_its_last_preview_and_says_what_it_was(pipeline: MarkovGenPipeline) -> None:
+    for request, label in ((inpaint(), "base 4/4"), (edit(), "round 10/10"), (outpaint(), "base 3/3")):
+        *steps, result = pipeline.run(request)
+        assert isinstance(result, Result) and steps[-1].label == label and steps[-1].fraction == 1
+        assert [image.tobytes() for image in steps[-1].images] == pixels(result)
+        assert result.filmstrip()[-1].tobytes() == pixels(result)[0]
+        settings = result.images[0].settings
+        assert settings["task"] == request.task and settings["seed"] == 3 and "image" not in settings
+        assert "task" not in pipeline("a fox", steps=1).images[0].settings
+
+
+def test_outpainting_keeps_the_picture_and_adds_what_was_asked_for(pipeline: MarkovGenPipeline) -> None:
+    picture = noise(32, 32)
+    for fields in ({}, {"fit": "letterbox"}, {"top": 20, "right": 32}, {"left": 0, "aspect": "16:9"}):
+        request = outpaint(**fields, feather=3)
+        made = pipeline.result(request).images[0].image
+        padding = request.padding
+        assert made.size == padding.size(32, 32)
+        kept = np.asarray(made)[padding.top : padding.top + 32, padding.left : padding.left + 32]
+        assert np.array_equal(
+            kept[3 * (padding.top > 0) : 29, 3:29], np.asarray(picture)[3 * (padding.top > 0) : 29, 3:29]
+        )
+
+
+def test_wide_canvases_are_made_window_by_window(pipeline: MarkovGenPipeline) -> None:
+    *steps, result = pipeline.run(outpaint(left=32))
+    assert [event.label for event in steps] == [
+        f"window {window}/2 · base {step}/3" for window in (1, 2) for step in (1, 2, 3)
+    ]
+    assert [event.fraction for event in steps] == pytest.approx([(index + 1) / 6 for index in range(6)])
+    assert result.images[0].transformer_calls == 6
+    assert result.images[0].image.size == (64, 32)
+
+
+def test_repeated_outpainting_keeps_what_is_there(pipeline: MarkovGenPipeline) -> None:
+    once = pipeline.result(outpaint(feather=0)).images[0].image
+    twice = pipeline.result(outpaint(image=once, left=0, right=16, feather=0)).images[0].image
+    assert twice.size == (64, 32) and twice.crop((0, 0, 48, 32)).tobytes() == once.tobytes()
+
+
+def test_a_weak_edit_is_a_frame_of_a_strong_one(pipeline: MarkovGenPipeline) -> None:
+    strong = pipeline.result(edit(strength=0.3))
+    weak = pipeline.result(edit(strength=0.1))
+    assert strong.frame(rounds_of(0.1) - 1).tobytes() == pixels(weak)[0]
+    assert pixels(strong) != pixels(weak)
+
+
+def test_a_kept_part_survives_an_edit_to_the_bit(pipeline: MarkovGenPipeline) -> None:
+    keep = Image.new("L", (32, 32))
+    keep.paste(255, (0, 0, 16, 32))
+    made = np.asarray(pipeline.result(edit(keep=keep, strength=1, feather=2)).images[0].image)
+    assert np.array_equal(made[:, :14], np.asarray(noise(32, 32))[:, :14])
+    assert not np.array_equal(made[:, 16:], np.asarray(noise(32, 32))[:, 16:])
+
+
+def test_source_words_and_strength_matter(pipeline: MarkovGenPipeline) -> None:
+    plain = pixels(pipeline.result(edit()))
+    assert pixels(pipeline.result(edit(source_prompt="a panda"))) != plain
+    assert pixels(pipeline.result(edit(negative_prompt="a panda"))) == pixels(
+        pipeline.result(edit(source_prompt="a panda"))
+    )
+
+
+def test_crops_leave_the_rest_of_the_picture_alone(pipeline: MarkovGenPipeline) -> None:
+    picture = noise(80, 40)
+    made = np.asarray(pipeline.result(edit(image=picture, fit="crop", feather=4)).images[0].image)
+    changed = np.flatnonzero((made != np.asarray(picture)).any(axis=(0, 2)))
+    assert changed.min() >= 20 and changed.max() < 60 and len(changed) > 30
+
+
+def test_previews_of_large_pictures_are_small_and_results_are_not(pipeline: MarkovGenPipeline) -> None:
+    first, *_, result = pipeline.run(inpaint(image=noise(1200, 900), rectangle=(100, 100, 500, 500), steps=1, count=2))
+    assert [image.size for image in first.images] == [(PREVIEW_SIDE, 384)] * 2
+    assert [picture.image.size for picture in result.images] == [(1200, 900)] * 2
+
+
+def test_what_was_done_to_the_picture_is_noted(pipeline: MarkovGenPipeline) -> None:
+    layer = noise(32, 32).convert("RGBA")
+    layer.putpixel((0, 0), (0, 0, 0, 0))
+    assert pipeline.result(inpaint(image=layer)).notes == ["Its transparent parts are filled with white."]
+
+
+def test_what_cannot_be_is_said(pipeline: MarkovGenPipeline) -> None:
+    with pytest.raises(UserError, match="choose letterbox"):
+        pipeline.result(inpaint(image=noise(100, 32), rectangle=(0, 0, 90, 20), fit="crop"))
+
+
+def test_closing_a_run_cancels_it(pipeline: MarkovGenPipeline) -> None:
+    calls: list[int] = []
+    handle = pipeline.transformer.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        events = pipeline.run(edit(strength=1, guidance_scale=1))
+        next(events)
+        events.close()
+    finally:
+        handle.remove()
+    assert len(calls) == 1
+
+
+def test_known_tokens_vote_in_the_random_field_and_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = tiny_pipeline()
+    field = pipeline.mrf
+    assert field is not None
+    fixed = []
+    forward = field.forward
+    monkeypatch.setattr(
+        field, "forward", lambda *inputs, **options: fixed.append(inputs[2]) or forward(*inputs, **options)
+    )
+    whole = pipeline.encode([noise(32, 32)])
+    result = pipeline.result(inpaint(method="markovgen", steps=8, exit_step=2))
+    open_tokens = torch.zeros(4, 4, dtype=torch.bool)
+    open_tokens[1:3, 1:3] = True
+    assert result.frames[-1][~open_tokens.flatten()[None]].equal(whole[~open_tokens.flatten()[None]])
+    assert fixed and all(mask[0][~open_tokens.flatten()].all() for mask in fixed)
+    assert pixels(result) != pixels(pipeline.result(inpaint(method="early-exit", steps=8, exit_step=2)))
+    assert pixels(pipeline.result(edit(method="markovgen"))) != pixels(pipeline.result(edit()))
