@@ -12,7 +12,7 @@ def main() -> None:
     """Serves the app; on bad settings or a missing checkpoint, says what to do in one line and exits with status 2."""
     try:
         settings = load_settings()
-        page = build(load_runtime(settings), settings)
+        page = build(load_runtime(settings, every_gpu=True), settings)
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

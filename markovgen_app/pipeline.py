@@ -37,6 +37,7 @@ from .models.mrf import MarkovRandomField
 from .models.text import TextEncoder
 from .models.tokenizer import ImageTokenizer
 from .models.transformer import MuseTransformer
+from .offload import one_at_a_time
 from .patches import Patch, patches
 from .pictures import Picture, read_settings, write_error
 from .pixels import stacked, to_levels, to_pixels
@@ -164,6 +165,7 @@ class MarkovGenPipeline(DiffusionPipeline):
         self._text_encoder = text_encoder
         self.vocabulary = vocabulary or Vocabulary()
         self.defaults = dict(defaults or {})
+        self._works_on: torch.device | None = None
         self._noun_states: Tensor | None = None
 
     @classmethod
@@ -254,8 +256,25 @@ class MarkovGenPipeline(DiffusionPipeline):
         for part in self._parts().values():
             torch.nn.Module.to(part, *args, **options)
         if self._text_encoder is not None:
-            self._text_encoder.to(self.device)
+            self._text_encoder.to(super().device)
         return self
+
+    def offload(self, device: torch.device) -> MarkovGenPipeline:
+        """Keep the models in main memory, and bring each to the device only while it works; the text encoder stays."""
+        self.to("cpu")
+        one_at_a_time(list(self._parts().values()), device)
+        self._works_on = device
+        return self
+
+    @property
+    def offloaded(self) -> bool:
+        """Whether the models wait in main memory."""
+        return self._works_on is not None
+
+    @property
+    def device(self) -> torch.device:
+        """Where pictures are computed."""
+        return self._works_on or super().device
 
     def _parts(self) -> dict[str, torch.nn.Module]:
         """The image models that are there, by name."""
@@ -266,7 +285,7 @@ class MarkovGenPipeline(DiffusionPipeline):
     def text_encoder(self) -> TextEncoder:
         """Reads prompts; on the device of the other parts."""
         if self._text_encoder is None:
-            self._text_encoder = TextEncoder.from_pretrained(device=self.device)
+            self._text_encoder = TextEncoder.from_pretrained(device=super().device)
         return self._text_encoder
 
     @property

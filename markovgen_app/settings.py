@@ -26,6 +26,9 @@ class Settings(BaseSettings):
     mrf: str | None = Field(default=None, description="folder of a random field; the checkpoint's own if not given")
     device: str = Field(default="auto", min_length=1, description="auto, cpu, cuda, cuda:1, mps …")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", description="of the image models")
+    low_memory: bool = Field(
+        default=False, description="keep the models in main memory, on the device only while they work"
+    )
     host: str = Field(default="127.0.0.1", min_length=1, description="address that the app listens on")
     port: int = Field(default=7860, ge=1, le=65535, description="port that the app listens on")
     queue_size: int = Field(default=32, ge=1, description="visitors who may wait in line")

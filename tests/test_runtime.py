@@ -1,5 +1,6 @@
 """The runtime: device, precision, locking, and what it tells people."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 
@@ -8,9 +9,9 @@ import torch
 from builders import tiny_checkpoint, tiny_pipeline
 
 from markovgen_app.errors import UserError
-from markovgen_app.pipeline import Result
-from markovgen_app.requests import GenerateRequest
-from markovgen_app.runtime import Runtime, choose_device, choose_dtype, cpu_has_bfloat16, load_runtime
+from markovgen_app.pipeline import MarkovGenPipeline, Result, StepEvent
+from markovgen_app.requests import DecodingRequest, GenerateRequest
+from markovgen_app.runtime import Runtime, choose_device, choose_dtype, cpu_has_bfloat16, every_device, load_runtime
 from markovgen_app.settings import Settings
 
 
@@ -51,7 +52,7 @@ def test_requests_take_turns_and_an_abandoned_one_blocks_nobody(runtime: Runtime
 def test_a_missing_device_is_said() -> None:
     absent = "cuda" if not torch.cuda.is_available() else "cuda:99"
     for name in (absent, "toaster", ""):
-        with pytest.raises(UserError, match="is not on this machine: choose auto or cpu"):
+        with pytest.raises(UserError, match=r"is not on this machine( \(.*\))?: choose auto or cpu"):
             choose_device(name)
     assert choose_device("cpu").type == "cpu"
     assert choose_device("auto").type in ("cpu", "cuda", "mps")
@@ -67,3 +68,130 @@ def test_precision_on_cpus_is_native_or_float32(tmp_path: Path, monkeypatch: pyt
     assert choose_dtype(pipeline, torch.device("cpu")) is torch.float32
     monkeypatch.setattr("markovgen_app.runtime.cpu_has_bfloat16", lambda: True)
     assert choose_dtype(pipeline, torch.device("cpu")) in (torch.float32, torch.bfloat16)
+
+
+REQUEST = GenerateRequest(prompt="a panda", method="markovgen", steps=4, exit_step=3, seed=1, count=2)
+
+
+def pixels(events: Iterator[StepEvent | Result]) -> list[bytes]:
+    """The pictures at the end, with all previews asked for on the way."""
+    *steps, result = events
+    assert isinstance(result, Result)
+    assert [step.images[0].size for step in steps if isinstance(step, StepEvent)] == [(32, 32)] * 3
+    return [picture.image.tobytes() for picture in result.images]
+
+
+def test_low_memory_gives_the_same_pictures_with_one_model_present_at_a_time(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = tiny_pipeline()
+    moves: list[tuple[str, str]] = []
+    names = {id(part): name for name, part in pipeline._parts().items()}
+    move = torch.nn.Module.to
+
+    def recorded(model: torch.nn.Module, device: object) -> torch.nn.Module:
+        moves.append((names[id(model)], "in" if device == torch.device("cpu") else "out"))
+        return move(model, device)
+
+    pipeline.offload(torch.device("cpu"))
+    monkeypatch.setattr(torch.nn.Module, "to", recorded)
+    assert pipeline.offloaded and pipeline.device == torch.device("cpu")
+    small = Runtime(pipeline, torch.device("cpu"), torch.float32, 0.1, 0.1)
+    assert pixels(small.run(REQUEST)) == pixels(
+        Runtime(tiny_pipeline(), small.device, small.dtype, 0.1, 0.1).run(REQUEST)
+    )
+    present: set[str] = set()
+    for name, way in moves:
+        present = present | {name} if way == "in" else present - {name}
+        assert len(present) <= 1
+    assert {name for name, _ in moves} == {"transformer", "tokenizer", "mrf"}
+
+
+def test_a_full_gpu_falls_back_to_low_memory_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline = tiny_pipeline()
+    wanted = pixels(Runtime(pipeline, torch.device("cpu"), torch.float32, 0.1, 0.1).run(REQUEST))
+    work = pipeline.run
+
+    def too_much(request: DecodingRequest) -> Iterator[StepEvent | Result]:
+        for number, event in enumerate(work(request)):
+            if number == 2 and not pipeline.offloaded:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            yield event
+
+    monkeypatch.setattr(pipeline, "run", too_much)
+    runtime = Runtime(pipeline, torch.device("cpu"), torch.float32, 0.1, 0.1)
+    assert pixels(runtime.run(REQUEST)) == wanted
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "too small for all models at once" in said and pipeline.offloaded
+    assert pixels(runtime.run(REQUEST)) == wanted and capsys.readouterr().err == ""
+
+
+def test_too_small_even_for_one_model_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = tiny_pipeline()
+
+    def too_much(request: DecodingRequest) -> Iterator[StepEvent | Result]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+        yield
+
+    monkeypatch.setattr(pipeline, "run", too_much)
+    runtime = Runtime(pipeline, torch.device("cpu"), torch.float32, 0.1, 0.1)
+    with pytest.raises(UserError, match="memory of cpu is too small for this request: ask for fewer pictures"):
+        list(runtime.run(REQUEST))
+    assert not runtime._busy
+
+
+def test_a_model_that_does_not_fit_when_it_is_loaded_is_offloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    move = MarkovGenPipeline.to
+
+    def full(self: MarkovGenPipeline, *where: object) -> MarkovGenPipeline:
+        if where == (torch.device("cpu"),):  # "cpu" is main memory, the device plays the GPU
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return move(self, *where)
+
+    monkeypatch.setattr(MarkovGenPipeline, "to", full)
+    settings = Settings(model=str(tiny_checkpoint(tmp_path)), device="cpu", dtype="float32")
+    runtime = load_runtime(settings)
+    assert runtime.pipeline.offloaded and "too small for all models" in capsys.readouterr().err
+    assert pixels(runtime.run(REQUEST))
+
+
+def test_low_memory_can_be_asked_for(tmp_path: Path) -> None:
+    settings = Settings(model=str(tiny_checkpoint(tmp_path)), device="cpu", dtype="float32", low_memory=True)
+    assert load_runtime(settings).pipeline.offloaded
+
+
+def test_requests_go_to_the_replica_with_the_fewest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("markovgen_app.runtime.every_device", lambda name: [torch.device("cpu")] * 3)
+    settings = Settings(model=str(tiny_checkpoint(tmp_path)), device="auto", dtype="float32")
+    runtime = load_runtime(settings, every_gpu=True)
+    replicas = [runtime, *runtime.others]
+    assert runtime.concurrency == 3 and len({id(each.pipeline.transformer) for each in replicas}) == 3
+    running = [runtime.run(REQUEST) for _ in range(4)]
+    for events in running:
+        next(events)
+    assert [len(each._busy) for each in replicas] == [2, 1, 1]
+    running[1].close()  # type: ignore[attr-defined]
+    next(runtime.run(REQUEST))
+    made = [pixels(runtime.run(REQUEST)) for _ in range(3)]
+    assert made[0] == made[1] == made[2]
+    assert load_runtime(settings).others == ()
+
+
+def test_only_an_open_choice_takes_every_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert every_device("cpu") == [torch.device("cpu")]
+    monkeypatch.setattr("markovgen_app.runtime.choose_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert every_device("auto") == [torch.device("cuda", 0), torch.device("cuda", 1)]
+    assert every_device("cuda") == [torch.device("cuda")]
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="about a PyTorch without CUDA")
+def test_cuda_asked_of_a_pytorch_without_it_is_said() -> None:
+    with pytest.raises(
+        UserError, match=r"'cuda' is not on this machine \(this PyTorch is built without CUDA\): choose"
+    ):
+        choose_device("cuda")
