@@ -1,7 +1,8 @@
 """Everything that raters said, as JSON Lines beside the database: only ever appended to, unless a rater withdraws.
 
-The database is what counts. A line follows the commit of its event, so that a killed server may leave the file behind
-by a few lines or by half of one; it catches up when the store is opened next.
+The database is what counts; `read_mirror` gives back what stood where it was lost. A line follows the commit of its
+event, so that a killed server may leave the file behind by a few lines or by half of one; it catches up when the store
+is opened next.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import sqlalchemy as sa
+from pydantic import TypeAdapter
 
 from ..errors import UserError
 from .tables import events, raters, trials
+from .votes import Vote
 
 
 class Mirror:
@@ -108,3 +112,25 @@ class Mirror:
                 "at": row.at,
             }
             yield row.id, json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def read_mirror(path: Path) -> list[Vote]:
+    """The votes that stand at the end of a mirror.
+
+    Raises:
+        UserError: this is no mirror.
+    """
+    stands: dict[tuple[str, str], dict[str, Any]] = {}
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            action, key = row.pop("action"), (row["rater"], row["trial"])
+            if action == "vote":
+                stands[key] = row
+            else:
+                stands.pop(key, None)
+        return TypeAdapter(list[Vote]).validate_python(list(stands.values()))
+    except OSError as error:
+        raise UserError(f"Cannot read {path} ({error.strerror}): give a file of answers.") from None
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise UserError(f"{path} is no file of answers, line by line, as a study keeps it: give another one.") from None

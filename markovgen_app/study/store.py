@@ -31,7 +31,7 @@ from .mirror import Mirror
 from .tables import events, facts, raters, trials, votes, withdrawals
 from .votes import CORRUPTED, Choice, Plan, Trial, Vote
 
-FILE, MIRROR = "study.db", "votes.jsonl"
+FILE, MIRROR = "study.db", "answers.jsonl"
 ABANDONED_AFTER = timedelta(hours=2)
 """A session that stood still for so long gives its open items to the next rater; its rater may still go on with it."""
 

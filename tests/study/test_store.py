@@ -51,7 +51,7 @@ def database(new_database: Callable[[], str | Path]) -> str | Path:
 
 @pytest.fixture
 def store(database: str | Path, bundle: Bundle, clock: Clock, tmp_path: Path) -> Iterator[Store]:
-    mirror = tmp_path / "votes.jsonl" if isinstance(database, Path) else None
+    mirror = tmp_path / "answers.jsonl" if isinstance(database, Path) else None
     opened = Store(database, bundle.plan, bundle.digest, mirror=mirror, clock=clock)
     yield opened
     opened.dispose()
@@ -232,7 +232,7 @@ def test_withdrawing_deletes_everything(store: Store, bundle: Bundle, database: 
     with pytest.raises(UserError):
         store.withdraw(keys.withdrawal_hash(keys.withdrawal_code(goes.rater)))
     if isinstance(database, Path):
-        files = [*database.parent.glob(f"{database.name}*"), tmp_path / "votes.jsonl"]
+        files = [*database.parent.glob(f"{database.name}*"), tmp_path / "answers.jsonl"]
         assert len(files) >= 2
         for file in files:
             assert goes.rater.encode() not in file.read_bytes(), f"{file} still knows the rater"
@@ -334,7 +334,7 @@ actions = st.lists(
 def small_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     plan = a_plan(4, methods=("one", "two"), checks=0, practice=0, repeat_share=0.0)
     folder = tmp_path_factory.mktemp("small")
-    store = Store(folder / "study.db", plan, "digest", mirror=folder / "votes.jsonl")
+    store = Store(folder / "study.db", plan, "digest", mirror=folder / "answers.jsonl")
     yield store
     store.dispose()
 
@@ -386,7 +386,7 @@ def test_the_database_itself_forbids_a_second_vote(tmp_path: Path, bundle: Bundl
 
 
 def test_the_mirror_follows_and_catches_up(tmp_path: Path, bundle: Bundle) -> None:
-    mirror = tmp_path / "votes.jsonl"
+    mirror = tmp_path / "answers.jsonl"
     store = Store(tmp_path / "study.db", bundle.plan, bundle.digest, mirror=mirror)
     session = join(store, bundle)[1]
     store.record([vote(session, 0), vote(session, 1), Answer(session.rater, 3, "undo", session.trials[1].id)])
@@ -407,19 +407,19 @@ def test_a_mirror_that_cannot_be_written_costs_no_vote(
 ) -> None:
     folder = tmp_path / "mirror"
     folder.mkdir()
-    store = Store(tmp_path / "study.db", bundle.plan, bundle.digest, mirror=folder / "votes.jsonl")
+    store = Store(tmp_path / "study.db", bundle.plan, bundle.digest, mirror=folder / "answers.jsonl")
     session = join(store, bundle)[1]
     folder.rename(tmp_path / "away")
     assert isinstance(only(store.record([vote(session, 0)])), Receipt)
     assert "votes are safe in the database" in capsys.readouterr().err
     folder.mkdir()  # the disk is back
     store.record([vote(session, 1)])
-    assert len((folder / "votes.jsonl").read_text().splitlines()) == 2
+    assert len((folder / "answers.jsonl").read_text().splitlines()) == 2
     store.dispose()
 
 
 def test_only_one_process_serves_a_study(tmp_path: Path, bundle: Bundle) -> None:
-    options = {"mirror": tmp_path / "votes.jsonl"}
+    options = {"mirror": tmp_path / "answers.jsonl"}
     store = Store(tmp_path / "study.db", bundle.plan, bundle.digest, **options)
     with pytest.raises(UserError, match="is being served already: stop that first"):
         Store(tmp_path / "study.db", bundle.plan, bundle.digest, **options)

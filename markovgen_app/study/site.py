@@ -1,0 +1,81 @@
+"""A study on the web: opens its folder and its database, and has the routes of its pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from ..errors import UserError
+from ..settings import Settings
+from .bundle import Bundle
+from .rating import Rating
+from .recorder import Recorder
+from .results_page import ResultsPages
+from .store import FILE, MIRROR, Store
+
+
+def open_store(bundle: Bundle, database: str | None, *, taking_votes: bool = False) -> Store:
+    """The votes of a study: in its folder, or where a database URL says.
+
+    Raises:
+        UserError: the database cannot be opened, or belongs to another study.
+    """
+    mirror = bundle.folder / MIRROR if taking_votes and database is None else None
+    return Store(database or bundle.folder / FILE, bundle.plan, bundle.digest, mirror=mirror)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A study that is being served."""
+
+    bundle: Bundle
+    store: Store
+    recorder: Recorder
+    routes: list[BaseRoute]
+
+    @classmethod
+    def open(cls, folder: Path, settings: Settings) -> Site:
+        """Open a study, with every picture read and compared with what was frozen.
+
+        Raises:
+            UserError: the study or its database is not as it was frozen.
+        """
+        bundle = Bundle.open(folder)
+        bundle.verify()
+        store = open_store(bundle, settings.database, taking_votes=True)
+        recorder = Recorder(store)
+        rating = Rating(bundle, store, recorder, invite_only=settings.study_invite_only)
+        password = settings.admin_password.get_secret_value() if settings.admin_password else None
+        results = ResultsPages(bundle, store, password=password, public=settings.study_public)
+        return cls(bundle, store, recorder, [*rating.routes(), *results.routes()])
+
+    def close(self) -> None:
+        """Write down what is under way, and let go of the database."""
+        self.recorder.stop()
+        self.store.dispose()
+
+
+def serve(folder: Path, settings: Settings) -> None:
+    """Serve a study alone, without the app and its model, until interrupted. No addresses are logged.
+
+    Raises:
+        UserError: the study cannot be opened.
+    """
+    site = Site.open(folder, settings)
+
+    async def home(request: Request) -> Response:
+        return RedirectResponse("rate")
+
+    try:
+        app = Starlette(routes=[Route("/", home), *site.routes])
+        uvicorn.run(app, host=settings.host, port=settings.port, log_level="warning", access_log=False)
+    except SystemExit:
+        raise UserError(f"Cannot listen on {settings.host}:{settings.port}: choose another --port.") from None
+    finally:
+        site.close()
