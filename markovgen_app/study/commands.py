@@ -276,6 +276,28 @@ def import_votes(
     print(f"{len(votes):,} votes")
 
 
+@study_app.command("simulate")
+def simulate_studies(
+    studies: Annotated[int, typer.Option("--studies", min=1, help="how many")] = 500,
+    worlds: Annotated[
+        str, typer.Option("--worlds", help="how raters differ, parted by commas: default, independent, divided")
+    ] = "default",
+    prompts: Annotated[int, typer.Option("--prompts", min=2, help="of each study")] = 150,
+    raters_per_pair: Annotated[int, typer.Option("--raters-per-pair", min=1, help="who judge each pair")] = 3,
+    session_length: Annotated[int, typer.Option("--session-length", min=1, help="pairs a rater judges")] = 30,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="other studies")] = 0,
+    database: Annotated[
+        Path | None, typer.Option("--database", help="new file for the first study's votes, marked as simulated")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="also write the JSON object to this file")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Simulate studies with known preferences, and count how many of the 95 % intervals hold them."""
+    from .simulate import main
+
+    main(studies, worlds, prompts, raters_per_pair, session_length, seed, out, database, as_json)
+
+
 def _opened(folder: Path, database: str | None) -> tuple[Bundle, Store]:
     """A study and its votes, to look at."""
     from ..settings import load_settings

@@ -3,11 +3,11 @@
 Three estimators, from the least to the most careful:
 
 - `wilson` takes the answers for independent, which they are not (Wilson 1927).
-- `clustered_share` estimates the variance with both clusters (Cameron, Gelbach & Miller, "Robust inference with
+- `clustered_shares` estimates the variance with both clusters (Cameron, Gelbach & Miller, "Robust inference with
   multiway clustering", 2011) and puts Wilson's interval around the number of independent answers that would vary as
   much, with Student's t on the smaller number of clusters. This is the one to report: simulated studies show that it
   covers what it claims (`markovgen study simulate`).
-- `bootstrap_share` draws raters and prompts anew with replacement (the pigeonhole bootstrap). Its variance counts the
+- `bootstrap_shares` draws raters and prompts anew with replacement (the pigeonhole bootstrap). Its variance counts the
   noise of single answers three times over (Owen, "The pigeonhole bootstrap", 2007), so it is wide.
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 Array = np.ndarray
 LEVEL = 0.95
@@ -24,7 +24,7 @@ LEVEL = 0.95
 
 def wilson(share: float, total: float, quantile: float | None = None) -> tuple[float, float]:
     """Wilson's score interval for a share of `total` independent answers; 95 % without another `quantile`."""
-    z = stats.norm.ppf(0.5 + LEVEL / 2) if quantile is None else quantile
+    z = special.ndtri(0.5 + LEVEL / 2) if quantile is None else quantile
     centre = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     return (0.0 if share == 0 else max(0.0, float(centre - half))), (
@@ -32,32 +32,32 @@ def wilson(share: float, total: float, quantile: float | None = None) -> tuple[f
     )
 
 
-def clustered_share(hits: Array, raters: Array, prompts: Array) -> tuple[float, float] | None:
-    """The 95 % interval of a share that knows both clusters; None with fewer than two raters or two prompts.
+def clustered_shares(outcomes: Array, raters: Array, prompts: Array) -> list[tuple[float, float] | None]:
+    """The 95 % intervals, that know both clusters, of the columns' means of outcomes (n, k), true or false.
 
-    `hits` (n,) are true or false; `raters` and `prompts` (n,) are the numbers of each answer's clusters.
+    None with fewer than two raters or two prompts. `raters` and `prompts` (n,) are the numbers of each answer's
+    clusters.
     """
-    clusters = min(len(np.unique(raters)), len(np.unique(prompts)))
+    clusters = min(occupied(raters), occupied(prompts))
     if clusters < 2:
-        return None
-    share = hits.mean()
-    scores = (hits - share)[:, None] / len(hits)
-    variance = two_way_covariance(scores, raters, prompts)[0, 0]
-    return effective_wilson(float(share), variance, len(hits), clusters - 1)
+        return [None] * outcomes.shape[1]
+    shares = outcomes.mean(axis=0)
+    variances = np.diag(two_way_covariance((outcomes - shares) / len(outcomes), raters, prompts))
+    return [
+        effective_wilson(float(share), float(variance), len(outcomes), clusters - 1)
+        for share, variance in zip(shares, variances, strict=True)
+    ]
 
 
 def two_way_covariance(scores: Array, raters: Array, prompts: Array) -> Array:
     """Covariance (k, k) of the sum of scores (n, k) with clusters of raters and of prompts.
 
-    Raters plus prompts minus what both count, each with the factor g / (g - 1) for its g clusters. The difference may
-    have no square root; then its negative directions are set to none, as its authors advise.
+    Raters plus prompts minus what both count, each with the factor g / (g - 1) for its g clusters. As a difference it
+    may come out with negative variances.
     """
-    both = np.unique(np.stack([raters, prompts]), axis=1, return_inverse=True)[1]
-    covariance = (
-        one_way_covariance(scores, raters) + one_way_covariance(scores, prompts) - one_way_covariance(scores, both)
-    )
-    values, vectors = np.linalg.eigh(covariance)
-    return (vectors * np.maximum(values, 0)) @ vectors.T
+    both = np.unique(raters * (prompts.max() + 1) + prompts, return_inverse=True)[1]
+    one_way = [one_way_covariance(scores, clusters) for clusters in (raters, prompts, both)]
+    return one_way[0] + one_way[1] - one_way[2]
 
 
 def bootstrap_shares(
@@ -73,7 +73,7 @@ def bootstrap_shares(
 
 def student(degrees: float) -> float:
     """The two-sided 95 % quantile of Student's t."""
-    return float(stats.t.ppf(0.5 + LEVEL / 2, degrees))
+    return float(special.stdtrit(degrees, 0.5 + LEVEL / 2))
 
 
 def effective_wilson(share: float, variance: float, total: int, degrees: float) -> tuple[float, float]:
@@ -90,10 +90,14 @@ def effective_wilson(share: float, variance: float, total: int, degrees: float) 
 def one_way_covariance(scores: Array, clusters: Array) -> Array:
     """Covariance (k, k) of the sum of scores (n, k) with one kind of clusters, with the factor g / (g - 1)."""
     count = int(clusters.max()) + 1
-    sums = np.zeros((count, scores.shape[1]))
-    np.add.at(sums, clusters, scores)
-    present = len(np.unique(clusters))
+    sums = np.stack([np.bincount(clusters, column, count) for column in scores.T], axis=1)
+    present = occupied(clusters)
     return sums.T @ sums * (present / (present - 1) if present > 1 else 1.0)
+
+
+def occupied(clusters: Array) -> int:
+    """How many different clusters there are, of numbers from 0."""
+    return int((np.bincount(clusters) > 0).sum())
 
 
 def _drawn(clusters: Array, rng: np.random.Generator, draws: int) -> Array:

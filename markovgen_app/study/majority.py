@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .intervals import Array, effective_wilson, one_way_covariance
+from .intervals import Array, effective_wilson, occupied, one_way_covariance
 
 FIRST, INDIFFERENT, SECOND = range(3)
 
@@ -47,7 +47,7 @@ def majority_intervals(counts: Array, outcomes: Array, raters: Array) -> list[tu
     of the number of votes an item: a verdict has that many raters. Student's t has Satterthwaite's degrees of freedom,
     but never fewer than the smaller number of clusters has.
     """
-    items, clusters = len(counts), len(np.unique(raters))
+    items, clusters = len(counts), occupied(raters)
     if items < 2 or clusters < 2:
         return [None] * 3
     given = np.eye(3)[outcomes]  # (votes, 3)

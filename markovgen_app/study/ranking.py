@@ -6,7 +6,7 @@ import evalica
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from .intervals import Array, student, two_way_covariance
+from .intervals import Array, occupied, student, two_way_covariance
 
 
 def bradley_terry(first: Array, second: Array, wins: Array, weights: Array | None = None) -> Array | None:
@@ -38,11 +38,11 @@ def strength_intervals(
 ) -> list[tuple[float, float]] | None:
     """95 % intervals of the strengths that know both clusters; None with fewer than two raters or two prompts.
 
-    The sandwich of the model's curvature around the clustered covariance of its scores, with Student's t on the
-    smaller number of clusters. It does not need the model to be true: what it then covers are the strengths that
-    describe all raters and prompts best.
+    The sandwich of the model's curvature around the clustered covariance of its scores, never smaller than for
+    independent votes, with Student's t on the smaller number of clusters. It does not need the model to be true: what
+    it then covers are the strengths that describe all raters and prompts best.
     """
-    clusters = min(len(np.unique(raters)), len(np.unique(prompts)))
+    clusters = min(occupied(raters), occupied(prompts))
     if clusters < 2:
         return None
     methods = len(strengths)
@@ -50,8 +50,12 @@ def strength_intervals(
     direction = np.eye(methods)[first] - np.eye(methods)[second]  # (n, methods)
     curvature = (direction * (chance * (1 - chance))[:, None]).T @ direction
     inverse = np.linalg.inv(curvature + 1)  # the strengths' common level, which nothing tells, is held at zero
-    covariance = two_way_covariance(direction * (wins - chance)[:, None], raters, prompts)
-    half = student(clusters - 1) * np.sqrt(np.diag(inverse @ covariance @ inverse))
+    scores = direction * (wins - chance)[:, None]
+    clustered, alone = (
+        np.diag(inverse @ covariance @ inverse)
+        for covariance in (two_way_covariance(scores, raters, prompts), scores.T @ scores)
+    )
+    half = student(clusters - 1) * np.sqrt(np.maximum(clustered, alone))
     return [(float(value - reach), float(value + reach)) for value, reach in zip(strengths, half, strict=True)]
 
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.special import bdtr
 
 from ..errors import UserError
 from .agreement import alpha, alpha_interval
 from .exclusions import exclusions, repeated
-from .intervals import Array, bootstrap_shares, clustered_share, wilson
+from .intervals import Array, bootstrap_shares, clustered_shares, wilson
 from .majority import FIRST, INDIFFERENT, SECOND, majority_intervals, verdicts
 from .power import planned
 from .ranking import bradley_terry, strength_intervals
@@ -155,24 +155,25 @@ def _share(hits: Array, interval: tuple[float, float] | None, bootstrap: tuple[f
 
 
 def _vote_share(votes: Sequence[Vote], hits: Sequence[bool]) -> Share:
-    """The share of hits among votes, with both clusters."""
-    true = np.array(hits, bool)
+    """The share of hits among votes."""
     raters, prompts = _numbered([vote.rater for vote in votes]), _numbered([vote.prompt for vote in votes])
-    return _share(true, clustered_share(true, raters, prompts) if len(true) else None)
+    return _single_share(np.array(hits, bool), raters, prompts)
+
+
+def _single_share(hits: Array, raters: Array, prompts: Array) -> Share:
+    return _share(hits, clustered_shares(hits[:, None], raters, prompts)[0] if len(hits) else None)
 
 
 def _raw(table: _Table, rng: np.random.Generator | None = None, draws: int = 0) -> Preference:
     """Of all votes."""
     outcomes = np.eye(3, dtype=bool)[table.outcomes]  # (votes, 3)
-    drawn: list[tuple[float, float]] | list[None] = [None] * 3
-    if rng is not None and draws and len(table):
+    intervals: Sequence[tuple[float, float] | None] = [None] * 3
+    drawn: Sequence[tuple[float, float] | None] = [None] * 3
+    if len(table):
+        intervals = clustered_shares(outcomes, table.raters, table.prompts)
+    if len(table) and rng is not None and draws:
         drawn = bootstrap_shares(outcomes, table.raters, table.prompts, rng, draws)
-    return Preference(
-        *(
-            _share(hits, clustered_share(hits, table.raters, table.prompts) if len(hits) else None, bootstrap)
-            for hits, bootstrap in zip(outcomes.T, drawn, strict=True)
-        )
-    )
+    return Preference(*map(_share, outcomes.T, intervals, drawn))
 
 
 def _whole_items(table: _Table, needed: int) -> tuple[_Table, Array]:
@@ -186,12 +187,12 @@ def _whole_items(table: _Table, needed: int) -> tuple[_Table, Array]:
 def _majority(votes: _Table, counts: Array) -> Preference:
     hits = np.eye(3, dtype=bool)[verdicts(counts)]  # (prompts, 3)
     intervals = majority_intervals(counts, votes.outcomes, votes.raters)
-    return Preference(*(_share(column, interval) for column, interval in zip(hits.T, intervals, strict=True)))
+    return Preference(*map(_share, hits.T, intervals))
 
 
 def _sign_test(outcomes: Array) -> SignTest:
     first, second = int((outcomes == FIRST).sum()), int((outcomes == SECOND).sum())
-    p = float(binomtest(first, first + second).pvalue) if first + second else 1.0
+    p = min(1.0, 2 * float(bdtr(min(first, second), first + second, 0.5)))
     return SignTest(first, second, p, p)
 
 
@@ -212,7 +213,7 @@ def _pair(table: _Table, plan: Plan, pair: int, target: int, rng: np.random.Gene
         bad=int(table.bad.sum()),
         raw=_raw(table, rng, draws),
         majority=_majority(votes, counts),
-        sided=_share(hits, clustered_share(hits, sided.raters, sided.prompts) if len(hits) else None),
+        sided=_single_share(hits, sided.raters, sided.prompts),
         sign_raw=_sign_test(table.outcomes),
         sign_majority=_sign_test(verdicts(counts)),
         alpha=float(value) if np.isfinite(value) else None,

@@ -1,0 +1,354 @@
+"""Simulated studies of which the truth is known: do the 95 % intervals hold it in 95 of 100 studies?
+
+    markovgen study simulate --studies 500
+
+No vote made here comes from a person; all of them say so (`Vote.simulated`). The simulated raters differ in taste, in
+their leaning to a side and in how readily they see no difference; prompts differ in how well each method does on them;
+and some raters click at random, fast. What a study should find is the preference of the attentive raters, over all the
+raters, prompts and sides that it could have had.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+from ..pictures import write_error
+from .design import assign
+from .intervals import Array
+from .majority import FIRST, INDIFFERENT, SECOND, verdicts
+from .power import planned
+from .ranking import bradley_terry
+from .results import Results
+from .statistics import analyse
+from .votes import CORRUPTED, Choice, Plan, Prompt, Trial, Vote
+
+LEFT, TIE, RIGHT, BAD, SKIP = range(5)
+CHOICES: tuple[Choice, ...] = ("left", "tie", "right", "bad", "skip")
+OUTCOMES = ("first", "indifferent", "second")
+_KEY = b"simulated"
+_AT = "1970-01-01T00:00:00+00:00"
+
+
+@dataclass(frozen=True)
+class World:
+    """How simulated raters answer. All but the shares are in the log-odds of a logistic choice.
+
+    Attributes:
+        strengths: how good the methods are.
+        prompt_sd: how far a method's quality varies from prompt to prompt.
+        taste_sd: how far raters differ in what they think of a method.
+        side_bias: what being on the left is worth to the average rater; raters vary by `side_sd`.
+        indifference: how small a difference raters call none; it varies by a factor of about exp(`indifference_sd`).
+        tremble_sd: how far a rater's view of one pair of pictures varies from one look to the next.
+        bad_share: of the indifferent answers, those that say both bad.
+        skip_share: of all answers.
+        inattentive_share: of the raters, those who click at random, fast.
+        slip_share: of the attention checks, those that attentive raters do not get right by knowing.
+    """
+
+    strengths: tuple[float, ...] = (0.0, -0.2, 0.4)
+    prompt_sd: float = 0.6
+    taste_sd: float = 0.4
+    side_bias: float = 0.1
+    side_sd: float = 0.3
+    indifference: float = 0.4
+    indifference_sd: float = 0.5
+    tremble_sd: float = 0.7
+    bad_share: float = 0.2
+    skip_share: float = 0.01
+    inattentive_share: float = 0.05
+    slip_share: float = 0.02
+
+
+WORLDS = {
+    "default": World(),
+    "independent": World(prompt_sd=0, taste_sd=0, side_bias=0, side_sd=0, indifference_sd=0, inattentive_share=0),
+    "divided": World(prompt_sd=1.0, taste_sd=0.8, side_sd=0.6),
+}
+"""Beside the default: one in which raters and prompts do not differ, and one in which they differ a lot."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the intervals should hold: for each pair of methods the shares (pairs, 3) of votes and of majorities, and
+    the first method's share (pairs,) of sided votes; and the methods' strengths."""
+
+    raw: Array
+    majority: Array
+    sided: Array
+    strengths: Array
+
+
+def plan_for_simulation(prompts: int = 150, categories: int = 4, **settings: Any) -> Plan:
+    """A plan of three methods on prompts without pictures."""
+    rows = tuple(
+        Prompt(id=f"p{number:04d}", text=f"simulated prompt {number}", category=f"category {number % categories + 1}")
+        for number in range(prompts)
+    )
+    methods = ("full", "early-exit", "markovgen")
+    return planned(Plan(title="Simulated study", prompts=rows, methods=methods, **settings))
+
+
+def simulate(plan: Plan, world: World, seed: int, sessions: Sequence[Sequence[Trial]] | None = None) -> list[Vote]:
+    """The votes of one study in which all raters of the design finish. `sessions` saves making the design again."""
+    sessions = assign(plan, _KEY) if sessions is None else sessions
+    rng = np.random.default_rng(seed)
+    trials = [(number, trial) for number, session in enumerate(sessions) for trial in session]
+    trials = [(number, trial) for number, trial in trials if trial.kind != "practice"]
+    raters = np.array([number for number, _ in trials])
+    prompt_number = {prompt.id: number for number, prompt in enumerate(plan.prompts)}
+    prompts = np.array([prompt_number[trial.prompt] for _, trial in trials])
+    method_number = {method: number for number, method in enumerate((*plan.methods, CORRUPTED))}
+    sides = np.array([[method_number[trial.left], method_number[trial.right]] for _, trial in trials])
+    expected = np.array([{"left": LEFT, "right": RIGHT}.get(trial.expected or "", -1) for _, trial in trials])
+    impressions = rng.logistic(size=len(trials))
+    place = {(number, trial.id): row for row, (number, trial) in enumerate(trials)}
+    for row, (number, trial) in enumerate(trials):
+        if trial.repeat_of:
+            impressions[row] = -impressions[place[number, trial.repeat_of]]
+
+    people = _People(world, rng, len(sessions), len(plan.prompts))
+    choices = people.choices(raters, prompts, np.where(expected[:, None] >= 0, 0, sides), impressions)
+    knows = rng.random(len(trials)) >= world.slip_share
+    choices = np.where((expected >= 0) & knows, expected, choices)
+    attentive = (rng.random(len(sessions)) >= world.inattentive_share)[raters]
+    choices = np.where(attentive, choices, rng.choice([LEFT, TIE, RIGHT], len(trials)))
+    choices = np.where(rng.random(len(trials)) < world.skip_share, SKIP, choices)
+    seconds = rng.lognormal(np.where(attentive, np.log(5), np.log(0.7)), 0.5).round(3)
+    category = {prompt.id: prompt.category for prompt in plan.prompts}
+    return [
+        Vote(
+            rater=f"simulated-{number + 1:03d}",
+            trial=trial.id,
+            prompt=trial.prompt,
+            category=category[trial.prompt],
+            left=trial.left,
+            right=trial.right,
+            choice=CHOICES[choice],
+            seconds=time,
+            kind=trial.kind,
+            repeat_of=trial.repeat_of,
+            expected=trial.expected,
+            simulated=True,
+            at=_AT,
+        )
+        for (number, trial), choice, time in zip(trials, choices.tolist(), seconds.tolist(), strict=True)
+    ]
+
+
+class _People:
+    """Attentive raters, and prompts, drawn once."""
+
+    def __init__(self, world: World, rng: np.random.Generator, raters: int, prompts: int) -> None:
+        methods = len(world.strengths)
+        self.world, self.rng = world, rng
+        self.quality = np.array(world.strengths) + rng.normal(0, world.prompt_sd, (prompts, methods))
+        self.taste = rng.normal(0, world.taste_sd, (raters, methods))
+        self.leaning = rng.normal(world.side_bias, world.side_sd, raters)
+        self.width = world.indifference * np.exp(rng.normal(0, world.indifference_sd, raters))
+
+    def choices(self, raters: Array, prompts: Array, sides: Array, impressions: Array) -> Array:
+        """The answers (n,) to trials with the methods `sides` (n, 2) on left and right.
+
+        `impressions` (n,), logistic, is what speaks for the left picture in this rater's eyes besides everything else.
+        """
+        left, right = sides.T
+        better = self.quality[prompts, left] - self.quality[prompts, right]
+        nicer = self.taste[raters, left] - self.taste[raters, right]
+        tremble = self.rng.normal(0, self.world.tremble_sd, len(raters))
+        felt = better + nicer + self.leaning[raters] + impressions + tremble
+        indifferent = np.where(self.rng.random(len(felt)) < self.world.bad_share, BAD, TIE)
+        return np.where(felt > self.width[raters], LEFT, np.where(felt < -self.width[raters], RIGHT, indifferent))
+
+
+def truth(plan: Plan, world: World, prompts: int = 400_000, seed: int = 0) -> Truth:
+    """What a study without end would find, from so many drawn prompts, each with raters of its own.
+
+    Each prompt is judged by `raters_per_pair` raters with the sides as balanced as the design has them.
+    """
+    each = plan.raters_per_pair
+    rng = np.random.default_rng([seed, 1])
+    number = {method: place for place, method in enumerate(plan.methods)}
+    places = np.repeat(np.arange(prompts), each)
+    straight = (places + np.tile(np.arange(each), prompts)) % 2 == 0
+    raw, majority = [], []
+    for first, second in plan.pairs:
+        people = _People(world, rng, prompts * each, prompts)
+        pair = np.array([number[first], number[second]])
+        sides = np.where(straight[:, None], pair, pair[::-1])
+        choices = people.choices(np.arange(prompts * each), places, sides, rng.logistic(size=prompts * each))
+        left = np.select([choices == LEFT, choices == RIGHT], [1, -1])
+        outcomes = (INDIFFERENT - np.where(straight, left, -left)).reshape(prompts, each)
+        counts = np.stack([(outcomes == outcome).sum(axis=1) for outcome in range(3)], axis=1)  # (prompts, 3)
+        raw.append(counts.sum(axis=0) / counts.sum())
+        majority.append(np.bincount(verdicts(counts), minlength=3) / prompts)
+    shares = np.array(raw)
+    ends = np.array([[number[first], number[second]] for first, second in plan.pairs])
+    strengths = bradley_terry(ends[:, 0], ends[:, 1], shares[:, FIRST] + shares[:, INDIFFERENT] / 2)
+    if strengths is None:
+        raise ValueError("in this world a method always wins: its strength has no bound")
+    sided = shares[:, FIRST] / (shares[:, FIRST] + shares[:, SECOND])
+    return Truth(shares, np.array(majority), sided, strengths)
+
+
+def coverage(
+    studies: int = 500,
+    plan: Plan | None = None,
+    world: World | None = None,
+    *,
+    seed: int = 0,
+    draws: int = 200,
+    done: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """How often the 95 % intervals of that many simulated studies hold the truth, by kind of estimate.
+
+    The kinds that begin with wilson and bootstrap are there for comparison, the others are the intervals to report.
+    `done` is told the number of studies so far.
+    """
+    plan = plan or plan_for_simulation()
+    world = world or World()
+    sessions = assign(plan, _KEY)
+    true = truth(plan, world)
+    held: dict[str, list[bool]] = {}
+    widths: dict[str, list[float]] = {}
+    left_out = 0
+    for study in range(studies):
+        results = analyse(simulate(plan, world, seed + study, sessions), plan, draws)
+        left_out += results.raters_left_out
+        for kind, interval, value in _intervals(results, true, plan.methods):
+            held.setdefault(kind, []).append(interval[0] <= value <= interval[1])
+            widths.setdefault(kind, []).append(interval[1] - interval[0])
+        if done:
+            done(study + 1)
+    return {
+        "studies": studies,
+        "seed": seed,
+        "bootstrap_draws": draws,
+        "plan": {
+            "prompts": len(plan.prompts),
+            "methods": list(plan.methods),
+            "raters": len(sessions),
+            "raters_per_pair": plan.raters_per_pair,
+            "session_length": plan.session_length,
+        },
+        "world": asdict(world),
+        "truth": {name: values.round(4).tolist() for name, values in vars(true).items()},
+        "raters_left_out_per_study": round(left_out / studies, 3),
+        "coverage": {
+            kind: {
+                "held": round(float(np.mean(held[kind])), 4),
+                "intervals": len(held[kind]),
+                "mean_width": round(float(np.mean(widths[kind])), 4),
+            }
+            for kind in held
+        },
+    }
+
+
+def _intervals(
+    results: Results, true: Truth, methods: Sequence[str]
+) -> Iterator[tuple[str, tuple[float, float], float]]:
+    """Every estimate's kind, interval and truth."""
+    for number, pair in enumerate(results.pairs):
+        for kind, preference, values in (
+            ("votes", pair.raw, true.raw[number]),
+            ("majority", pair.majority, true.majority[number]),
+        ):
+            for name, value in zip(OUTCOMES, values, strict=True):
+                share = getattr(preference, name)
+                yield f"{kind}_{name}", (share.low, share.high), value
+                yield f"wilson_{kind}", share.wilson, value
+                if share.bootstrap:
+                    yield f"bootstrap_{kind}", share.bootstrap, value
+        yield "sided", (pair.sided.low or 0.0, pair.sided.high or 1.0), true.sided[number]
+    for row in results.strengths:
+        if row.low is not None and row.high is not None:
+            yield "strength", (row.low, row.high), true.strengths[methods.index(row.method)]
+
+
+def main(
+    studies: int = 500,
+    worlds: str = "default",
+    prompts: int = 150,
+    raters_per_pair: int = 3,
+    session_length: int = 30,
+    seed: int = 0,
+    out: Path | None = None,
+    database: Path | None = None,
+    as_json: bool = False,
+) -> None:
+    """Measure coverage, print it, and write it to `out`; keep the first study's votes in a new `database` of their own.
+
+    Raises:
+        UserError: there is no such world, or a file cannot be written, or the database is there already.
+    """
+    names = [name.strip() for name in worlds.split(",")]
+    if unknown := [name for name in names if name not in WORLDS]:
+        raise UserError(f"There is no world {unknown[0]!r}: use {', '.join(WORLDS)}.")
+    plan = plan_for_simulation(prompts, raters_per_pair=raters_per_pair, session_length=session_length, seed=seed)
+    if database:
+        keep(simulate(plan, WORLDS[names[0]], seed), plan, database)
+    report: dict[str, Any] = {
+        "command": f"markovgen study simulate --studies {studies} --worlds {','.join(names)} --prompts {prompts}"
+        f" --raters-per-pair {raters_per_pair} --session-length {session_length} --seed {seed}",
+        "simulated": True,
+        "worlds": {
+            name: coverage(studies, plan, WORLDS[name], seed=seed, done=_progress(name, studies)) for name in names
+        },
+    }
+    if out:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(json.dumps(report, indent=1) + "\n")
+        except OSError as error:
+            raise write_error(out.parent, error) from error
+    print(json.dumps(report, indent=2) if as_json else _table(report["worlds"]))
+
+
+def _table(worlds: dict[str, dict[str, Any]]) -> str:
+    """How many intervals hold the truth, a column for each world."""
+    studies = {report["studies"] for report in worlds.values()}
+    head = f"SIMULATED: share of 95% intervals that hold the truth, in {studies.pop():,} studies"
+    kinds = next(iter(worlds.values()))["coverage"]
+    rows = [["", *worlds]]
+    rows += [[kind, *(f"{report['coverage'][kind]['held']:.1%}" for report in worlds.values())] for kind in kinds]
+    return "\n".join([head, *(f"{row[0]:21}" + "".join(f"{cell:>13}" for cell in row[1:]) for row in rows)])
+
+
+def keep(votes: Sequence[Vote], plan: Plan, database: Path) -> None:
+    """Put simulated votes into a new database, which is bound to their plan and takes no others.
+
+    Raises:
+        UserError: there is something already.
+    """
+    from .store import Store
+
+    if database.exists():
+        raise UserError(f"{database} exists: simulated votes get a database of their own, give a new file.")
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(database.parent, error) from error
+    store = Store(database, plan, plan.digest())
+    try:
+        store.add_votes(votes, lambda rater: secrets.token_hex(32))
+    finally:
+        store.dispose()
+
+
+def _progress(world: str, studies: int) -> Callable[[int], None]:
+    def tell(done: int) -> None:
+        if sys.stderr.isatty():
+            end = "\n" if done == studies else ""
+            print(f"\r{world}: {done} of {studies} studies", end=end, file=sys.stderr, flush=True)
+
+    return tell
