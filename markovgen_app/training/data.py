@@ -1,23 +1,45 @@
-"""Streams of rendered scenes for training, in order, without end, resumable at any index."""
+"""Streams of captioned pictures for training, rendered or people's own, in order, without end, resumable anywhere."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..data.scenes import Scene, SceneDataset
+from ..data.folder import FolderDataset, Split
+from ..data.scenes import SceneDataset, Vocabulary
 from ..pixels import stacked, to_pixels
+
+Pictures = SceneDataset | FolderDataset
+
+
+def open_pictures(data: str | None, seed: int, size: int, split: Split, vocabulary: Vocabulary) -> Pictures:
+    """What a run trains on.
+
+    Args:
+        data: folder of pictures with captions; None for rendered scenes.
+        vocabulary: of the scenes.
+
+    Raises:
+        UserError: there is no such folder, or too few captioned pictures in it.
+    """
+    if data is not None:
+        return FolderDataset(data, seed, size, split)
+    return SceneDataset(seed, size, split, vocabulary)
 
 
 @dataclass(frozen=True)
 class SceneBatch:
-    """Scenes and their pictures, (B, 3, H, W) uint8 for each of the sizes that were asked for."""
+    """Scenes and their pictures, (B, 3, H, W) uint8 for each of the sizes that were asked for.
 
-    scenes: list[Scene]
+    A scene is whatever has a `caption`: people's own pictures too.
+    """
+
+    scenes: list[Any]
     renders: tuple[Tensor, ...]
 
     @property
@@ -31,7 +53,7 @@ class SceneBatch:
 
 
 class _Batches(Dataset):
-    def __init__(self, scenes: SceneDataset, batch_size: int, first: int, sizes: Sequence[int]) -> None:
+    def __init__(self, scenes: Pictures, batch_size: int, first: int, sizes: Sequence[int]) -> None:
         self.scenes, self.batch_size, self.first, self.sizes = scenes, batch_size, first, sizes
 
     def __len__(self) -> int:
@@ -39,8 +61,9 @@ class _Batches(Dataset):
 
     def __getitem__(self, number: int) -> SceneBatch:
         start = (self.first + number) * self.batch_size
-        drawn = [self.scenes.scene(index) for index in range(start, start + self.batch_size)]
-        renders = (stacked([self.scenes.render(scene, size) for scene in drawn]) for size in self.sizes)
+        scenes: Any = self.scenes
+        drawn = [scenes.scene(index) for index in range(start, start + self.batch_size)]
+        renders = (stacked([scenes.render(scene, size) for scene in drawn]) for size in self.sizes)
         return SceneBatch(drawn, tuple(renders))
 
 
@@ -53,7 +76,7 @@ class _Counting(torch.utils.data.Sampler[int]):
 
 
 def scene_batches(
-    scenes: SceneDataset, batch_size: int, first: int = 0, workers: int = 0, sizes: Sequence[int] = ()
+    scenes: Pictures, batch_size: int, first: int = 0, workers: int = 0, sizes: Sequence[int] = ()
 ) -> Iterator[SceneBatch]:
     """Batches `first`, `first` + 1, … of the dataset; rendered by `workers` processes, or here where that is 0.
 
