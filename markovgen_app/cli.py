@@ -8,16 +8,28 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
 from .errors import UserError
 from .methods import NAMES, chosen_methods, default_methods
+from .options import (
+    DeviceOption,
+    FolderOption,
+    JsonOption,
+    MetadataOption,
+    ModelOption,
+    MrfOption,
+    request_option,
+    run_and_save,
+    watched,
+)
+from .picture_commands import picture_app
 from .requests import GenerateRequest
 from .study.commands import study_app
 
@@ -29,6 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 train_app = typer.Typer(help="Train the models.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(picture_app)
 app.add_typer(train_app, name="train")
 app.add_typer(study_app, name="study")
 
@@ -52,51 +65,27 @@ def _status(arguments: Sequence[str] | None) -> int:
         return 130
 
 
-def _option(field: str, *names: str) -> Any:
-    """An option with the description and the default of a request's field."""
-    info = GenerateRequest.model_fields[field]
-    default = "" if info.default in (None, "") else f" [default: {info.default}]"
-    return typer.Option(*names, help=f"{info.description}{default}", show_default=False)
-
-
-ModelOption = Annotated[
-    str | None,
-    typer.Option("--model", help="checkpoint: a folder or a hub id [default: weights]", show_default=False),
-]
-MrfOption = Annotated[
-    str | None,
-    typer.Option("--mrf", help="folder of a random field [default: the checkpoint's own]", show_default=False),
-]
-DeviceOption = Annotated[
-    str | None, typer.Option("--device", help="auto, cpu, cuda, … [default: auto]", show_default=False)
-]
-MetadataOption = Annotated[
-    bool | None, typer.Option("--metadata/--no-metadata", help="keep the settings in the PNG files")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
-
-
 @app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="what the picture shows")],
-    method: Annotated[str | None, _option("method", "--method")] = None,
-    steps: Annotated[int | None, _option("steps", "--steps")] = None,
-    exit_step: Annotated[int | None, _option("exit_step", "--exit-step")] = None,
-    seed: Annotated[int | None, _option("seed", "--seed")] = None,
-    guidance_scale: Annotated[float | None, _option("guidance_scale", "--guidance")] = None,
-    negative_prompt: Annotated[str | None, _option("negative_prompt", "--negative-prompt")] = None,
-    temperature: Annotated[float | None, _option("temperature", "--temperature")] = None,
-    choice_temperature: Annotated[float | None, _option("choice_temperature", "--choice-temperature")] = None,
-    top_k: Annotated[int | None, _option("top_k", "--top-k")] = None,
-    order: Annotated[str | None, _option("order", "--order")] = None,
-    finalise: Annotated[str | None, _option("finalise", "--finalise")] = None,
-    mrf_iterations: Annotated[int | None, _option("mrf_iterations", "--mrf-iterations")] = None,
-    mrf_clamp: Annotated[bool | None, _option("mrf_clamp", "--mrf-clamp/--no-mrf-clamp")] = None,
-    count: Annotated[int | None, _option("count", "--count")] = None,
+    method: Annotated[str | None, request_option("method", "--method")] = None,
+    steps: Annotated[int | None, request_option("steps", "--steps")] = None,
+    exit_step: Annotated[int | None, request_option("exit_step", "--exit-step")] = None,
+    seed: Annotated[int | None, request_option("seed", "--seed")] = None,
+    guidance_scale: Annotated[float | None, request_option("guidance_scale", "--guidance")] = None,
+    negative_prompt: Annotated[str | None, request_option("negative_prompt", "--negative-prompt")] = None,
+    temperature: Annotated[float | None, request_option("temperature", "--temperature")] = None,
+    choice_temperature: Annotated[float | None, request_option("choice_temperature", "--choice-temperature")] = None,
+    top_k: Annotated[int | None, request_option("top_k", "--top-k")] = None,
+    order: Annotated[str | None, request_option("order", "--order")] = None,
+    finalise: Annotated[str | None, request_option("finalise", "--finalise")] = None,
+    mrf_iterations: Annotated[int | None, request_option("mrf_iterations", "--mrf-iterations")] = None,
+    mrf_clamp: Annotated[bool | None, request_option("mrf_clamp", "--mrf-clamp/--no-mrf-clamp")] = None,
+    count: Annotated[int | None, request_option("count", "--count")] = None,
     model: ModelOption = None,
     mrf: MrfOption = None,
     device: DeviceOption = None,
-    out: Annotated[Path, typer.Option("--out", help="folder for the pictures")] = Path("out"),
+    out: FolderOption = Path("out"),
     metadata: MetadataOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -120,36 +109,7 @@ def generate(
     request = GenerateRequest.validated(
         prompt=prompt, **{name: value for name, value in given.items() if value is not None}
     )
-    with redirect_stdout(sys.stderr):
-        from .pictures import writable_folder
-        from .settings import load_settings
-
-        settings = load_settings(model=model, mrf=mrf, device=device, save_metadata=metadata)
-        writable_folder(out)
-        from .runtime import load_runtime
-
-        result = _watched(load_runtime(settings).run(request))
-        paths = [picture.save(out, metadata=settings.save_metadata) for picture in result.images]
-        for note in result.notes:
-            print(note)
-    if not as_json:
-        print(*paths, sep="\n")
-        return
-    images = [
-        {
-            "path": str(path),
-            "seed": picture.seed,
-            "method": picture.method,
-            "steps": picture.steps,
-            "seconds": round(picture.seconds, 4),
-            "model_seconds": round(picture.model_seconds, 4),
-            "width": picture.width,
-            "height": picture.height,
-            "prompt": picture.prompt,
-        }
-        for path, picture in zip(paths, result.images, strict=True)
-    ]
-    print(json.dumps({"images": images}, ensure_ascii=False, indent=2))
+    run_and_save(request, out, as_json, model=model, mrf=mrf, device=device, metadata=metadata)
 
 
 @app.command()
@@ -164,15 +124,15 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    steps: Annotated[int | None, _option("steps", "--steps")] = None,
-    exit_step: Annotated[int | None, _option("exit_step", "--exit-step")] = None,
-    seed: Annotated[int | None, _option("seed", "--seed")] = None,
-    guidance_scale: Annotated[float | None, _option("guidance_scale", "--guidance")] = None,
-    negative_prompt: Annotated[str | None, _option("negative_prompt", "--negative-prompt")] = None,
-    temperature: Annotated[float | None, _option("temperature", "--temperature")] = None,
-    finalise: Annotated[str | None, _option("finalise", "--finalise")] = None,
-    mrf_iterations: Annotated[int | None, _option("mrf_iterations", "--mrf-iterations")] = None,
-    mrf_clamp: Annotated[bool | None, _option("mrf_clamp", "--mrf-clamp/--no-mrf-clamp")] = None,
+    steps: Annotated[int | None, request_option("steps", "--steps")] = None,
+    exit_step: Annotated[int | None, request_option("exit_step", "--exit-step")] = None,
+    seed: Annotated[int | None, request_option("seed", "--seed")] = None,
+    guidance_scale: Annotated[float | None, request_option("guidance_scale", "--guidance")] = None,
+    negative_prompt: Annotated[str | None, request_option("negative_prompt", "--negative-prompt")] = None,
+    temperature: Annotated[float | None, request_option("temperature", "--temperature")] = None,
+    finalise: Annotated[str | None, request_option("finalise", "--finalise")] = None,
+    mrf_iterations: Annotated[int | None, request_option("mrf_iterations", "--mrf-iterations")] = None,
+    mrf_clamp: Annotated[bool | None, request_option("mrf_clamp", "--mrf-clamp/--no-mrf-clamp")] = None,
     model: ModelOption = None,
     mrf: MrfOption = None,
     device: DeviceOption = None,
@@ -206,7 +166,7 @@ def compare(
         from .sheets import cost_text, write
 
         runtime = load_runtime(settings)
-        comparison = _watched(run(runtime, request, names or default_methods(runtime.pipeline.methods)))
+        comparison = watched(run(runtime, request, names or default_methods(runtime.pipeline.methods)))
         report = write(comparison, out, metadata=settings.save_metadata)
         for note in comparison.notes:
             print(note)
@@ -235,7 +195,7 @@ def serve(
     settings = load_settings(model=model, device=device, host=host, port=port)
     from .runtime import load_runtime
 
-    runtime = load_runtime(settings)
+    runtime = load_runtime(settings, every_gpu=True)
     from .ui.build import build, launch
 
     launch(build(runtime, settings), settings)
@@ -301,7 +261,7 @@ def sweep(
         str, typer.Option("--iterations", help="parted by commas, the usual one first")
     ] = "3,1,2,5,8",
     steps: Annotated[int, typer.Option("--steps", min=1, help="of the full run")] = 24,
-    guidance_scale: Annotated[float | None, _option("guidance_scale", "--guidance")] = None,
+    guidance_scale: Annotated[float | None, request_option("guidance_scale", "--guidance")] = None,
     grid: Annotated[bool, typer.Option("--grid", help="cross all knobs instead of turning one at a time")] = False,
     split: Annotated[str, typer.Option("--split", help="tune, or test to confirm")] = "tune",
     plot: Annotated[Path | None, typer.Option("--plot", help="PNG or SVG file for the curves")] = None,
@@ -354,6 +314,9 @@ def benchmark(
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="configuration file, see configs/")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="continue from the last checkpoint of the run")]
+DataOption = Annotated[
+    str | None, typer.Option("--data", help="folder of pictures with captions, in place of rendered scenes")
+]
 
 
 @train_app.command("tokenizer")
@@ -389,11 +352,16 @@ def train_scorer(config: ConfigOption, resume: ResumeOption = False) -> None:
 
 
 @train_app.command("mrf")
-def train_mrf(config: ConfigOption, resume: ResumeOption = False) -> None:
+def train_mrf(
+    config: ConfigOption,
+    resume: ResumeOption = False,
+    model: Annotated[str | None, typer.Option("--model", help="checkpoint, in place of the file's")] = None,
+    data: DataOption = None,
+) -> None:
     """Train the random field on a checkpoint's half-decoded pictures."""
     from .training.mrf import train
 
-    train(config, resume)
+    train(config, resume, model=model, data=data)
 
 
 @train_app.command("export")
@@ -450,14 +418,3 @@ def preview_data(
     except ValueError as error:
         raise UserError(str(error)) from error
     print(out)
-
-
-def _watched(events: Iterator[Any]) -> Any:
-    """The last of a run's events; on a terminal, each is named as it comes."""
-    live = sys.stderr.isatty()
-    for event in events:
-        if live and (label := getattr(event, "label", "")):
-            print(f"\r\x1b[K{label}", end="", file=sys.stderr, flush=True)
-    if live:
-        print(file=sys.stderr)
-    return event

@@ -54,6 +54,7 @@ def open_picture(source: Source, *, background: str = "white") -> Opened:
     except ValueError:
         raise UserError(f"No colour is called {background!r}: write one as white or #ffcc00.") from None
     image, notes = _unpacked(source)
+    _check_shape(*image.size)
     image, filled = _to_rgb(image, colour)
     if filled:
         notes.append(f"Its transparent parts are filled with {background}.")
@@ -64,7 +65,7 @@ def open_mask(source: Source) -> np.ndarray:
     """Take in a mask: (H, W) float32 in [0, 1], white (1) where the picture may change; transparent counts as black.
 
     Raises:
-        UserError: as in `open_picture`.
+        UserError: no picture, a damaged one, or one that is too large.
     """
     image, _ = _to_rgb(_unpacked(source)[0], (0, 0, 0))
     return np.asarray(image.convert("L"), dtype=np.float32) / 255
@@ -79,7 +80,9 @@ def _unpacked(source: Source) -> tuple[Image.Image, list[str]]:
     """The picture's first frame, upright, in the mode that it was stored in, and notes on that."""
     name = Path(source).name if isinstance(source, (str, Path)) else "The file"
     image = source if isinstance(source, Image.Image) else _opened(source, name)
-    _check_size(*image.size)
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise UserError(f"The picture is {width:,} × {height:,} pixels: {_SMALLER}.")
     notes = []
     if image.format in ("GIF", "PNG", "WEBP", "TIFF") and getattr(image, "n_frames", 1) > 1:
         still = "page" if image.format == "TIFF" else "frame"
@@ -122,10 +125,8 @@ def _opened(source: str | Path | bytes | IO[bytes], name: str) -> Image.Image:
 _SMALLER = f"shrink it to {MAX_PIXELS // 1_000_000} megapixels or fewer, for example 4,000 × 4,000"
 
 
-def _check_size(width: int, height: int) -> None:
+def _check_shape(width: int, height: int) -> None:
     given = f"The picture is {width:,} × {height:,} pixels"
-    if width * height > MAX_PIXELS:
-        raise UserError(f"{given}: {_SMALLER}.")
     if min(width, height) < MIN_SIDE:
         raise UserError(f"{given}: choose one of at least {MIN_SIDE} × {MIN_SIDE}.")
     if max(width, height) > MAX_ASPECT * min(width, height):

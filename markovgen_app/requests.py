@@ -122,7 +122,7 @@ class PictureRequest(DecodingRequest):
     """What all requests about a picture that is there share. The picture itself is not among the dumped settings."""
 
     background: str = Field(default="white", max_length=40, description="colour that shows through transparent parts")
-    image: Any = Field(exclude=True, repr=False, description="the picture: a file, its bytes, or a picture of Pillow's")
+    image: Any = Field(exclude=True, repr=False, description="the picture's file")
     fit: Fit = Field(
         default="letterbox",
         description="how a picture of other proportions meets the model: letterbox shows it all, crop a square of it",

@@ -1,0 +1,97 @@
+"""What the commands share: options that requests describe, and how pictures are made, saved and printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .requests import DecodingRequest, GenerateRequest
+
+
+def request_option(field: str, *names: str, kind: type[DecodingRequest] = GenerateRequest) -> Any:
+    """An option with the description and the default of a request's field."""
+    info = kind.model_fields[field]
+    default = "" if info.default in (None, "") else f" [default: {info.default}]"
+    return typer.Option(*names, help=f"{info.description}{default}", show_default=False)
+
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", help="checkpoint: a folder or a hub id [default: weights]", show_default=False),
+]
+MrfOption = Annotated[
+    str | None,
+    typer.Option("--mrf", help="folder of a random field [default: the checkpoint's own]", show_default=False),
+]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", help="auto, cpu, cuda, … [default: auto]", show_default=False)
+]
+MetadataOption = Annotated[
+    bool | None, typer.Option("--metadata/--no-metadata", help="keep the settings in the PNG files")
+]
+FolderOption = Annotated[Path, typer.Option("--out", help="folder for the pictures")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
+
+
+def run_and_save(
+    request: DecodingRequest,
+    out: Path,
+    as_json: bool,
+    *,
+    model: str | None,
+    mrf: str | None,
+    device: str | None,
+    metadata: bool | None,
+) -> None:
+    """Make a request's pictures, save them, and print their paths or one JSON object.
+
+    Raises:
+        UserError: one line on what is wrong.
+    """
+    with redirect_stdout(sys.stderr):
+        from .pictures import writable_folder
+        from .settings import load_settings
+
+        settings = load_settings(model=model, mrf=mrf, device=device, save_metadata=metadata)
+        writable_folder(out)
+        from .runtime import load_runtime
+
+        result = watched(load_runtime(settings).run(request))
+        paths = [picture.save(out, metadata=settings.save_metadata) for picture in result.images]
+        for note in result.notes:
+            print(note)
+    if not as_json:
+        print(*paths, sep="\n")
+        return
+    images = [
+        {
+            "path": str(path),
+            "seed": picture.seed,
+            "method": picture.method,
+            "steps": picture.steps,
+            "seconds": round(picture.seconds, 4),
+            "model_seconds": round(picture.model_seconds, 4),
+            "width": picture.width,
+            "height": picture.height,
+            "prompt": picture.prompt,
+        }
+        for path, picture in zip(paths, result.images, strict=True)
+    ]
+    print(json.dumps({"images": images}, ensure_ascii=False, indent=2))
+
+
+def watched(events: Iterator[Any]) -> Any:
+    """The last of a run's events; on a terminal, each is named as it comes."""
+    live = sys.stderr.isatty()
+    for event in events:
+        if live and (label := getattr(event, "label", "")):
+            print(f"\r\x1b[K{label}", end="", file=sys.stderr, flush=True)
+    if live:
+        print(file=sys.stderr)
+    return event
