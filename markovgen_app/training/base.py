@@ -25,6 +25,7 @@ from .masked import (
     mask_rates,
     masked_loss,
     random_mask,
+    read_captions,
     write_sheet,
 )
 from .tokens import TokenBatch, TokenSource
@@ -94,7 +95,7 @@ def train(config_path: Path, resume: bool = False) -> None:
         (tokens,) = batch.tokens
         count, n = tokens.shape
         mask = random_mask(mask_rates(count, config.full_mask_share, generator), n, generator).to(device)
-        text = text_encoder.encode(drop_captions(batch.captions, config.drop_text, generator)).to(device)
+        text = read_captions(text_encoder, drop_captions(batch.captions, config.drop_text, generator))
         value = masked_loss(model, tokens, mask, text, hidden_states=forward)
         return value, {"loss": value.detach()}
 

@@ -97,7 +97,8 @@ def read_config(path: Path, kind: type[ConfigT]) -> ConfigT:
         raise UserError(f"{path} is not valid YAML: {str(error).splitlines()[0]}.") from None
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+        where = "".join(f"{place}." for place in first["loc"])[:-1]
+        raise UserError(f"{path}: {where + ': ' if where else ''}{first['msg']}.") from None
 
 
 def learning_rate_factor(step: int, progress: float, warmup_steps: int, cooldown: float) -> float:

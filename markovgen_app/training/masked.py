@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.scenes import Vocabulary
-from ..models.text import TextStates
+from ..models.text import TextEncoder, TextStates
 from ..models.tokenizer import ImageTokenizer
 from .loop import LoopConfig
 from .muon import Muon
@@ -35,6 +35,7 @@ class MaskedConfig(LoopConfig):
     tokenizer: Path = Path("weights/tokenizer")
     text_encoder: str | None = Field(None, description="folder of the text encoder; the installed package by default")
     cached_scenes: int = Field(0, ge=0, description="scenes tokenized once and used again; 0: fresh ones without end")
+    reuse: int = Field(1, ge=1, description="steps in a row on the same fresh scenes, each with other masks")
     drop_text: float = Field(0.1, ge=0, le=1)
     full_mask_share: float = Field(0.3, ge=0, le=1)
     start_from: Path | None = Field(None, description="folder of exported weights to start from")
@@ -56,6 +57,12 @@ class TokenModel(Protocol):
     def hidden(self) -> Callable[..., Tensor]: ...
 
     def logits(self, hidden: Tensor) -> Tensor: ...
+
+
+def read_captions(encoder: TextEncoder, captions: Sequence[str]) -> TextStates:
+    """Text states on the encoder's device, in float32 as at run time, whatever the precision of the training step."""
+    with torch.autocast(encoder.device.type, enabled=False):
+        return encoder.encode(captions)
 
 
 def mask_rates(count: int, full_mask_share: float, generator: torch.Generator) -> Tensor:

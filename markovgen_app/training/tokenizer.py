@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,12 +28,15 @@ from ..pixels import stacked, to_levels, to_pixels
 from .data import SceneBatch, scene_batches
 from .loop import LoopConfig, Trainer, copy_half, read_config, start_from, without_denormals
 
+_MEASURED = 256 * 128**2  # pixels of the pictures that a checkpoint is measured on
+
 
 class TokenizerConfig(LoopConfig):
     """Settings of a tokenizer run."""
 
     learning_rate: float = Field(1e-3, gt=0)
     size: int = Field(128, ge=32, description="side of the training pictures in pixels")
+    crop: int | None = Field(None, ge=32, description="train on squares of this side cut from them")
     vocabulary: Vocabulary = "full"
     levels: tuple[int, ...] = (8, 8, 8, 4)
     channels: tuple[int, int, int] = (64, 128, 192)
@@ -45,6 +48,12 @@ class TokenizerConfig(LoopConfig):
     freeze_encoder: bool = Field(False, description="train the decoder alone; tokens stay what they are")
     adversarial_weight: float = Field(0.0, ge=0, description="of the discriminator's opinion; 0: no discriminator")
     feature_weight: float = Field(4.0, ge=0, description="of feature matching, where there is a discriminator")
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> TokenizerConfig:
+        if self.crop is not None and (self.crop > self.size or self.crop % ImageTokenizer.factor):
+            raise ValueError(f"crop is a multiple of {ImageTokenizer.factor} up to the size {self.size}")
+        return self
 
 
 class PatchDiscriminator(nn.Module):
@@ -98,6 +107,15 @@ def reconstruction_loss(reconstruction: Tensor, pixels: Tensor, squared_weight: 
     return total
 
 
+def random_crop(pixels: Tensor, side: int, step: int, generator: torch.Generator) -> Tensor:
+    """The same square of pictures (B, 3, H, W), `side` pixels wide; its corner is a multiple of `step`."""
+    height, width = pixels.shape[-2:]
+    top, left = (
+        int(torch.randint((room - side) // step + 1, (), generator=generator)) * step for room in (height, width)
+    )
+    return pixels[..., top : top + side, left : left + side].contiguous(memory_format=torch.channels_last)
+
+
 def pairs_sheet(tokenizer: ImageTokenizer, scenes: SceneDataset, path: Path, count: int = 16) -> None:
     """Originals above their reconstructions, as one PNG."""
     pictures = [scenes[index][1] for index in range(count)]
@@ -147,6 +165,9 @@ def train(config_path: Path, resume: bool = False) -> None:
 
     def loss(batch: SceneBatch, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
         pixels = batch.pixels(trainer.device)
+        if config.crop:
+            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+            pixels = random_crop(pixels, config.crop, model.factor, generator)
         reconstruction, _ = forward(pixels)
         value = reconstruction_loss(reconstruction, pixels, config.squared_weight, config.edge_weight)
         shown: dict[str, Tensor | float] = {
@@ -161,7 +182,7 @@ def train(config_path: Path, resume: bool = False) -> None:
 
     def on_checkpoint() -> None:
         average: ImageTokenizer = trainer.average["tokenizer"]  # type: ignore[index]
-        trainer.log({"step": trainer.step, **measure(average, fresh, range(256))})
+        trainer.log({"step": trainer.step, **measure(average, fresh, range(max(1, _MEASURED // config.size**2)))})
         pairs_sheet(average, fresh, config.folder / "pairs.png")
         copy_half(average, config.folder / "weights")
 

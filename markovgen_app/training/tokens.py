@@ -75,11 +75,15 @@ class TokenSource:
 
     def batches(self, first: int) -> Iterator[TokenBatch]:
         """Batches from number `first` on."""
-        count, cached = self.config.batch_size, self.config.cached_scenes
+        count, cached, reuse = self.config.batch_size, self.config.cached_scenes, self.config.reuse
         if not cached:
-            for batch in scene_batches(self.scenes, count, first, self.config.workers, self.sizes):
+            for number, batch in enumerate(
+                scene_batches(self.scenes, count, first // reuse, self.config.workers, self.sizes), first // reuse
+            ):
                 pixels = (batch.pixels(self.device, which) for which in range(len(self.sizes)))
-                yield TokenBatch([s.caption for s in batch.scenes], tuple(self.tokenizer.encode(p) for p in pixels))
+                tokens = tuple(self.tokenizer.encode(each) for each in pixels)
+                for _ in range(max(number * reuse, first), (number + 1) * reuse):
+                    yield TokenBatch([scene.caption for scene in batch.scenes], tokens)
         number = first
         while True:
             indices = [(number * count + offset) % cached for offset in range(count)]

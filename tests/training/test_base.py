@@ -1,5 +1,6 @@
 """Masking, text dropping and token sources of the base stage; a tiny run from start to exported weights."""
 
+import itertools
 import math
 
 import pytest
@@ -88,6 +89,17 @@ def test_cached_tokens_are_those_of_fresh_scenes(tiny_run, monkeypatch):
     assert one.captions == other.captions and torch.equal(one.tokens[0], other.tokens[0])
     again = next(cached.batches(3 + 64 // 2))
     assert torch.equal(again.tokens[0], one.tokens[0])
+
+
+def test_scenes_may_be_used_for_several_steps_in_a_row(tiny_run):
+    _, tokenizer, settings = tiny_run
+    config = base.BaseConfig(**{**settings, "reuse": 3})
+    plain = base.TokenSource(SceneDataset(0), tokenizer, base.BaseConfig(**settings), torch.device("cpu"))
+    wanted = [batch.captions for batch in itertools.islice(plain.batches(0), 3)]
+    source = base.TokenSource(SceneDataset(0), tokenizer, config, torch.device("cpu"))
+    for first in (0, 1, 5):  # a run may be continued at any step
+        found = [batch.captions for batch in itertools.islice(source.batches(first), 8 - first)]
+        assert found == [wanted[number // 3] for number in range(first, 8)]
 
 
 def test_a_tiny_run_trains_samples_exports_and_resumes(tiny_run):

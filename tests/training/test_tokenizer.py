@@ -34,6 +34,19 @@ def test_each_side_of_the_game_gets_its_own_gradient():
     assert all(p.grad is None for p in judge.parameters())
 
 
+def test_crops_lie_on_the_token_grid_and_follow_their_generator():
+    pixels = torch.arange(64 * 48, dtype=torch.float32).view(1, 1, 64, 48).expand(2, 3, -1, -1)
+    corners = set()
+    for seed in range(60):
+        crop = stage.random_crop(pixels, 32, 8, torch.Generator().manual_seed(seed))
+        assert crop.shape == (2, 3, 32, 32)
+        assert torch.equal(crop, stage.random_crop(pixels, 32, 8, torch.Generator().manual_seed(seed)))
+        top, left = divmod(int(crop[0, 0, 0, 0]), 48)
+        assert torch.equal(crop, pixels[..., top : top + 32, left : left + 32])
+        corners.add((top, left))
+    assert corners == {(top, left) for top in range(0, 33, 8) for left in range(0, 17, 8)}
+
+
 def test_a_tiny_run_and_a_polish_that_keeps_every_token(tmp_path):
     settings = {
         "name": "tiny",
@@ -56,6 +69,8 @@ def test_a_tiny_run_and_a_polish_that_keeps_every_token(tmp_path):
         "start_from": str(tmp_path / "runs/tiny/weights"),
         "freeze_encoder": True,
         "adversarial_weight": 0.1,
+        "size": 64,
+        "crop": 32,
     }
     (tmp_path / "p.yaml").write_text(yaml.safe_dump({**settings, **polish}))
     stage.train(tmp_path / "p.yaml")
