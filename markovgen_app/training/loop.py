@@ -81,14 +81,15 @@ def without_denormals(train: Callable[P, R]) -> Callable[P, R]:
     return flushed
 
 
-def read_config(path: Path, kind: type[ConfigT]) -> ConfigT:
-    """A stage's configuration from a YAML file.
+def read_config(path: Path, kind: type[ConfigT], **overrides: Any) -> ConfigT:
+    """A stage's configuration from a YAML file, with overrides; None leaves a field alone.
 
     Raises:
         UserError: no such file, no YAML, or a field that is wrong or unknown.
     """
     try:
-        return kind.model_validate(yaml.safe_load(Path(path).read_text()) or {})
+        fields = yaml.safe_load(Path(path).read_text()) or {}
+        return kind.model_validate({**fields, **{name: each for name, each in overrides.items() if each is not None}})
     except FileNotFoundError:
         raise UserError(
             f"There is no configuration file {path}: the ones that come with the project are in configs/."
@@ -156,7 +157,7 @@ class Trainer:
 
     def __init__(self, config: LoopConfig, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         self.config = config
-        self.accelerator = Accelerator(mixed_precision=config.mixed_precision)
+        self.accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=config.mixed_precision)
         self.device = self.accelerator.device
         self.module = module.to(self.device)
         self.average = copy.deepcopy(self.module).eval().requires_grad_(False)
@@ -164,11 +165,32 @@ class Trainer:
         self.base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.step = 0
         self.minutes = 0.0
-        self._stopped = False
+        self._stopped = self._ending = False
 
     @property
     def path(self) -> Path:
         return self.config.folder / "state.pt"
+
+    @property
+    def stream(self) -> int:
+        """Number of the next batch, of those of all processes."""
+        return self.step * self.accelerator.num_processes + self.accelerator.process_index
+
+    def _share(self, parameters: Sequence[Tensor]) -> None:
+        """Give all processes the mean of their gradients."""
+        if self.accelerator.num_processes > 1:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    torch.distributed.all_reduce(parameter.grad)
+                    parameter.grad /= self.accelerator.num_processes
+
+    def _agree(self) -> None:
+        """Let all processes count the longest time, and end together when one is told to stop."""
+        self._ending = self._stopped
+        if self.accelerator.num_processes > 1:
+            told = torch.tensor([self.minutes, float(self._stopped)], device=self.device)
+            torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX)
+            self.minutes, self._ending = float(told[0]), bool(told[1])
 
     def save(self) -> None:
         """Write the checkpoint; the old one stays until the new one is complete."""
@@ -227,7 +249,7 @@ class Trainer:
         last = saved = logged = time.perf_counter()
         seen = 0
         try:
-            while self.minutes < config.minutes and self.step != config.steps and not self._stopped:
+            while self.minutes < config.minutes and self.step != config.steps and not self._ending:
                 factor = learning_rate_factor(
                     self.step, self.minutes / config.minutes, config.warmup_steps, config.cooldown
                 )
@@ -238,16 +260,18 @@ class Trainer:
                 with self.accelerator.autocast():
                     value, shown = loss(batch, self.step)
                 value.backward()
+                self._share(parameters)
                 norm = nn.utils.clip_grad_norm_(parameters, config.clip)
                 for optimizer in self.optimizers:
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
                 update_average(self.average, self.module, config.ema, self.step)
                 self.step += 1
-                seen += config.batch_size
+                seen += config.batch_size * self.accelerator.num_processes
                 now = time.perf_counter()
                 self.minutes += (now - last) / 60
                 last = now
+                self._agree()
                 if self.step % config.log_every == 0:
                     details = {k: float(v) for k, v in shown.items()}
                     rate = seen / (now - logged)
@@ -257,12 +281,13 @@ class Trainer:
                     logged, seen = now, 0
                 if now - saved > config.checkpoint_minutes * 60:
                     self.save()
-                    if on_checkpoint:
+                    if on_checkpoint and self.accelerator.is_main_process:
                         on_checkpoint()
                     saved = last = time.perf_counter()
             self.save()
-            if on_checkpoint:
+            if on_checkpoint and self.accelerator.is_main_process:
                 on_checkpoint()
+            self.accelerator.wait_for_everyone()
         finally:
             signal.signal(signal.SIGTERM, previous)
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -27,15 +27,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..checkpoint import find_checkpoint
-from ..data.scenes import SceneDataset, Vocabulary
-from ..decoding.sampler import method_settings
+from ..data.scenes import Vocabulary
 from ..errors import UserError
 from ..models.mrf import MarkovRandomField
 from ..models.text import TextEncoder
 from ..pipeline import MarkovGenPipeline, load_field
+from ..requests import GenerateRequest
+from .cards import write_card
+from .data import open_pictures
+from .digits import tie, untied
 from .loop import LoopConfig, Trainer, copy_half, read_config, without_denormals
 from .masked import random_mask
 from .states import Backbone, Kind, States, StateSource
+
+_EXITS_OF_24 = (6, 8, 10, 12, 16, 18, 20)
 
 
 class Stage(BaseModel):
@@ -59,20 +64,22 @@ class Stage(BaseModel):
 class MrfConfig(LoopConfig):
     """Settings of a random field's run."""
 
-    model: Path = Field(Path("weights"), description="checkpoint with the backbone")
-    text_encoder: str | None = Field(None, description="folder of the text encoder; the installed package by default")
-    vocabulary: Vocabulary = "frequent"
+    model: Path = Field(Path("weights"), description="checkpoint with the backbone: a folder or a hub id")
+    text_encoder: str | None = Field(None, description="folder of the text encoder; the checkpoint's own by default")
+    data: str | None = Field(None, description="folder of pictures with captions; rendered scenes by default")
+    vocabulary: Vocabulary = Field("frequent", description="of the scenes")
     start_from: Path | None = Field(None, description="weights of a field to go on from")
     parametrisation: Literal["dense", "low-rank", "directional"] = "directional"
     rank: int = Field(64, ge=1)
     neighbourhood: int = Field(7, ge=3)
+    tie_digits: bool = Field(False, description="codes share what their digits share, see `digits`; product codes only")
     iterations: int = Field(3, ge=1, description="mean-field updates, in training and as the field's own number")
     damping: float = Field(0.0, ge=0, lt=1)
     learning_rate: float = Field(2e-3, gt=0, description="Adam's")
     stages: list[Stage] = Field(min_length=1)
-    steps_planned: int = Field(24, ge=1, description="steps n of the decoding that states are sampled from")
-    exit_steps: list[int] = Field([6, 8, 10, 12, 16, 18, 20], min_length=1, description="steps k to learn for")
-    guidance_scale: float = Field(3.0, ge=0)
+    steps_planned: int | None = Field(None, ge=1, description="steps n to sample states from; as the model decodes")
+    exit_steps: list[int] | None = Field(None, min_length=1, description="steps k to learn for; a quarter of n and up")
+    guidance_scale: float | None = Field(None, ge=0, description="as the model decodes by default")
     pictures: int = Field(1024, ge=64, description="training scenes to sample states of, per kind")
     held_out: int = Field(64, ge=64, description="scenes of the split tune for the report")
 
@@ -119,13 +126,17 @@ def load_backbone(config: MrfConfig) -> Backbone:
     Raises:
         UserError: the checkpoint is missing or damaged, or an exit step is beyond the steps.
     """
-    settings = method_settings("full", config.steps_planned, guidance_scale=config.guidance_scale)
-    exits = tuple(sorted(set(config.exit_steps)))
-    if not 1 <= exits[0] <= exits[-1] <= config.steps_planned:
-        raise UserError(f"Exit steps must be between 1 and the {config.steps_planned} steps, not {list(exits)}.")
-    text_encoder = TextEncoder.from_pretrained(config.text_encoder)
+    text_encoder = None if config.text_encoder is None else TextEncoder.from_pretrained(config.text_encoder)
     pipeline = MarkovGenPipeline.from_pretrained(find_checkpoint(config.model), text_encoder=text_encoder)
-    return Backbone(pipeline.transformer, pipeline.tokenizer, text_encoder, settings, exits)
+    given: dict[str, Any] = {"steps": config.steps_planned, "guidance_scale": config.guidance_scale}
+    settings = pipeline.decoding_settings(
+        GenerateRequest(prompt="-", **{name: value for name, value in given.items() if value is not None})
+    )
+    shares = (step * settings.steps // 24 for step in _EXITS_OF_24)
+    exits = tuple(sorted(set(config.exit_steps or (max(1, step) for step in shares))))
+    if not 1 <= exits[0] <= exits[-1] <= settings.steps:
+        raise UserError(f"Exit steps must be between 1 and the {settings.steps} steps, not {list(exits)}.")
+    return Backbone(pipeline.transformer, pipeline.tokenizer, pipeline.text_encoder, settings, exits)
 
 
 def copy_weights(source: MarkovRandomField, target: MarkovRandomField) -> None:
@@ -139,14 +150,28 @@ def copy_weights(source: MarkovRandomField, target: MarkovRandomField) -> None:
     target.load_state_dict(source.state_dict())
 
 
+def tie_to_digits(field: MarkovRandomField, backbone: Backbone) -> None:
+    """Tie a field's codes by the digits of the backbone's tokenizer; UserError where it has none, or the field is dense."""
+    levels = getattr(backbone.tokenizer.config, "levels", None)
+    if not levels or field.receiver is None:
+        reason = "this tokenizer's codes have no digits" if not levels else "a dense field has no rows to share"
+        raise UserError(f"tie_digits: {reason}, leave it out of the configuration.")
+    tie(field, levels)
+
+
 @without_denormals
-def train(config_path: Path, resume: bool = False) -> None:
+def train(config_path: Path, resume: bool = False, model: str | None = None, data: str | None = None) -> None:
     """Train by the configuration file; the averaged weights go to runs/NAME/weights at every checkpoint.
 
+    Under `accelerate launch` every process takes its share of the states and of each batch's samples.
+
+    Args:
+        model, data: in place of the file's.
+
     Raises:
-        UserError: the configuration, the checkpoint or the field to go on from is wrong.
+        UserError: the configuration, the checkpoint, the pictures or the field to go on from is wrong.
     """
-    config = read_config(config_path, MrfConfig)
+    config = read_config(config_path, MrfConfig, model=model, data=data)
     torch.manual_seed(config.seed)
     backbone = load_backbone(config)
     field = MarkovRandomField(
@@ -160,15 +185,19 @@ def train(config_path: Path, resume: bool = False) -> None:
     )
     if config.start_from is not None:
         copy_weights(load_field(config.start_from), field)
-    trainer = Trainer(config, field, [torch.optim.Adam(field.parameters(), config.learning_rate, betas=(0.9, 0.99))])
+    if config.tie_digits:
+        tie_to_digits(field, backbone)
+    learned = [parameter for parameter in field.parameters() if parameter.requires_grad]
+    trainer = Trainer(config, field, [torch.optim.Adam(learned, config.learning_rate, betas=(0.9, 0.99))])
     if resume:
         trainer.resume()
-    for model in (backbone.transformer, backbone.tokenizer, backbone.text_encoder):
-        model.to(trainer.device)
+    for part in (backbone.transformer, backbone.tokenizer, backbone.text_encoder):
+        part.to(trainer.device)
     folder = config.runs / "states"
 
     def source(split: Literal["train", "tune"], kind: Kind, pictures: int, distributions: bool = False) -> StateSource:
-        scenes = SceneDataset(config.seed, 128, split, config.vocabulary)
+        side = backbone.transformer.grid[0] * backbone.tokenizer.factor
+        scenes = open_pictures(config.data, config.seed, side, split, config.vocabulary)
         return StateSource(backbone, scenes, kind, pictures, folder, distributions=distributions)
 
     sources = {
@@ -177,14 +206,15 @@ def train(config_path: Path, resume: bool = False) -> None:
     }
     report_source = source("tune", "real", config.held_out)
     for each in (*sources.values(), report_source):
-        each.prepare()
+        each.prepare(trainer.accelerator.process_index, trainer.accelerator.num_processes)
+    trainer.accelerator.wait_for_everyone()
     held_out = States.cat([report_source.shard(number) for number in range(report_source.shards)])
 
     def batches() -> Iterator[tuple[Stage, States]]:
         while True:
             stage = stage_at(config.stages, trainer.minutes / config.minutes)
             states = sources[stage.states, stage.distributions]
-            yield stage, states.batch(config.batch_size, trainer.step, config.seed)
+            yield stage, states.batch(config.batch_size, trainer.stream, config.seed)
 
     def loss(batch: tuple[Stage, States], step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
         stage, states = batch
@@ -205,8 +235,11 @@ def train(config_path: Path, resume: bool = False) -> None:
 
     def on_checkpoint() -> None:
         average: MarkovRandomField = trainer.average  # type: ignore[assignment]
-        trainer.log({"step": trainer.step, **held_out_report(average, backbone, held_out)})
+        average = untied(average) if config.tie_digits else average
+        report = held_out_report(average, backbone, held_out)
+        trainer.log({"step": trainer.step, **report})
         copy_half(average, config.folder / "weights")
+        write_card(config.folder / "weights", average, backbone.transformer, config.model_dump(mode="json"), report)
 
     trainer.fit(batches(), loss, on_checkpoint)
 

@@ -13,6 +13,7 @@ smaller), and what should come of them. Two kinds:
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -20,10 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..data.scenes import SceneDataset
+from ..data.folder import FolderDataset
 from ..decoding.guidance import guided_logits
 from ..decoding.sampler import DecodingSettings, decode, draw_tokens, gumbel_noise, lowest
 from ..decoding.schedule import mask_counts
@@ -31,6 +33,7 @@ from ..models.text import TextEncoder
 from ..models.tokenizer import ImageTokenizer
 from ..models.transformer import MuseTransformer
 from ..pixels import stacked, to_pixels
+from .data import Pictures
 
 if TYPE_CHECKING:
     from ..models.amused import AmusedTokenizer, AmusedTransformer
@@ -192,7 +195,7 @@ class StateSource:
     def __init__(
         self,
         backbone: Backbone,
-        scenes: SceneDataset,
+        scenes: Pictures,
         kind: Kind,
         pictures: int,
         folder: Path,
@@ -205,9 +208,10 @@ class StateSource:
         weights = [float(sum(value.double().abs().sum() for value in model.state_dict().values())) for model in models]
         told = [weights, backbone.settings, backbone.exit_steps, kind, distributions]
         sample = [scenes.scene(index).caption for index in range(16)]
+        if isinstance(scenes, FolderDataset):
+            sample += [str(scenes.folder.resolve()), str(len(scenes.files)), str(scenes.size)]
         key = hashlib.blake2b(f"{told} {sample}".encode(), digest_size=8).hexdigest()
         self.folder = folder / key
-        self._loaded: dict[int, States] = {}
 
     def shard(self, number: int) -> States:
         """States of pictures number · 64 …"""
@@ -217,7 +221,9 @@ class StateSource:
             parts = [self._sample(indices[start : start + _BATCH]) for start in range(0, _SHARD, _BATCH)]
             states = States.cat(parts)
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({name: value.contiguous() for name, value in states.tensors().items()}, path)
+            whole = path.with_suffix(f".{os.getpid()}")
+            save_file({name: value.contiguous() for name, value in states.tensors().items()}, whole)
+            whole.replace(path)
         return States(**load_file(path))
 
     def _sample(self, indices: Sequence[int]) -> States:
@@ -227,9 +233,13 @@ class StateSource:
         pictures = to_pixels(stacked([self.scenes[index][1] for index in indices]), self.backbone.device)
         return real_states(self.backbone, captions, self.backbone.tokenizer.encode(pictures), indices)
 
-    def prepare(self) -> None:
-        """Sample what is not on disk yet, so that training's minutes are spent on training."""
-        missing = [number for number in range(self.shards) if not self._path(number).is_file()]
+    def prepare(self, process: int = 0, processes: int = 1) -> None:
+        """Sample what is not on disk yet, so that training's minutes are spent on training.
+
+        Args:
+            process: this one of `processes`, which share the work.
+        """
+        missing = [number for number in range(process, self.shards, processes) if not self._path(number).is_file()]
         for done, number in enumerate(missing, 1):
             self.shard(number)
             print(f"{self.kind} states: {done}/{len(missing)} shards", file=sys.stderr, flush=True)
@@ -239,9 +249,12 @@ class StateSource:
 
     def batch(self, size: int, number: int, seed: int) -> States:
         """Batch `number`: random states of one shard, on the backbone's device."""
-        shard = number % self.shards
-        if shard not in self._loaded:
-            self._loaded[shard] = self.shard(shard)
+        path = self._path(number % self.shards)
+        if not path.is_file():
+            self.shard(number % self.shards)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
-        rows = torch.randint(len(self._loaded[shard]), (size,), generator=generator)
-        return self._loaded[shard][rows].to(self.backbone.device)
+        with safe_open(path, framework="pt") as file:
+            columns = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118, the file is no mapping
+            rows = torch.randint(columns["tokens"].get_shape()[0], (size,), generator=generator).tolist()
+            picked = {name: torch.stack([column[row] for row in rows]) for name, column in columns.items()}
+        return States(**picked).to(self.backbone.device)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from amused import amused_checkpoint
 from builders import TINY_CODES, TINY_GRID, text_encoder, tiny_checkpoint, tiny_tokenizer, tiny_transformer
+from PIL import Image
 
 from markovgen_app.data.scenes import SceneDataset
 from markovgen_app.decoding.sampler import decode, method_settings
@@ -23,6 +29,15 @@ from markovgen_app.training.states import Backbone, States, StateSource, own_sta
 MASK = TINY_CODES
 N = TINY_GRID[0] * TINY_GRID[1]
 CAPTIONS = ["a panda", "two pizzas on grass", "a red robot"]
+
+
+def captioned(folder: Path, count: int) -> Path:
+    """Small pictures, each of one colour, with captions beside them."""
+    folder.mkdir()
+    for number in range(count):
+        Image.new("RGB", (20, 20), (number, 90, 255 - number)).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(f"colour {number}")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -170,10 +185,7 @@ def write_config(tmp_path: Path, checkpoint: Path, **changes: object) -> Path:
     return path
 
 
-def test_a_run_ends_with_a_field_that_the_pipeline_takes(
-    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(training, "SceneDataset", lambda seed, size, split, words: SceneDataset(seed, 32, split, words))
+def test_a_run_ends_with_a_field_that_the_pipeline_takes(tmp_path: Path, checkpoint: Path) -> None:
     training.train(write_config(tmp_path, checkpoint))
     log = [json.loads(line) for line in (tmp_path / "runs/field/log.jsonl").read_text().splitlines()]
     report = next(line for line in reversed(log) if "mean_field" in line)
@@ -184,8 +196,59 @@ def test_a_run_ends_with_a_field_that_the_pipeline_takes(
     training.train(write_config(tmp_path, checkpoint, steps=8), resume=True)
     assert json.loads((tmp_path / "runs/field/log.jsonl").read_text().splitlines()[-1])["step"] == 8
     training.train(write_config(tmp_path, checkpoint, name="more", start_from=str(field), steps=1))
+    training.train(write_config(tmp_path, checkpoint, name="tied", tie_digits=True))
+    tied = MarkovRandomField.from_pretrained(tmp_path / "runs/tied/weights")
+    assert set(tied.state_dict()) == {"sender", "receiver", "spatial"}
     with pytest.raises(UserError, match="make them agree"):
         training.train(write_config(tmp_path, checkpoint, name="other", start_from=str(field), rank=5))
+
+
+def test_it_learns_over_an_amused_checkpoint_and_own_pictures(tmp_path: Path) -> None:
+    """Both of the paper's stages and ours, at two sizes; what is saved works beside the checkpoint."""
+    for side, parametrisation in ((8, "low-rank"), (4, "directional")):
+        folder = amused_checkpoint(tmp_path / f"amused-{side}", sample_size=side)
+        pictures = captioned(tmp_path / f"pictures-{side}", 70)
+        config = write_config(
+            tmp_path, folder, name=f"field-{side}", parametrisation=parametrisation, steps=3, steps_planned=None,
+            exit_steps=None, stages=[
+                {"objective": "masked", "share": 1e-9},
+                {"objective": "marginal", "states": "own", "distributions": True, "share": 1e-9},
+                {"objective": "conditional"},
+            ],
+        )  # fmt: skip
+        training.train(config, data=str(pictures))
+        weights = tmp_path / f"runs/field-{side}/weights"
+        card = (weights / "README.md").read_text()
+        assert card.startswith("---\nlicense: openrail++\n") and "harming minors" not in card
+        assert "exploit or harm minors" in card and "| mean field |" in card and str(pictures) in card
+        shutil.copytree(weights, folder / "mrf")
+        pipeline = MarkovGenPipeline.from_pretrained(folder)
+        assert pipeline.mrf is not None and pipeline("a cat", method="markovgen", seed=0).request.steps == 12
+
+
+def test_states_of_amused_are_taken_as_it_decodes(tmp_path: Path) -> None:
+    config = MrfConfig(name="x", minutes=1, model=amused_checkpoint(tmp_path), stages=[Stage(objective="conditional")])
+    backbone = training.load_backbone(config)
+    assert (backbone.settings.steps, backbone.settings.guidance_scale, backbone.settings.guidance_ramp) == (
+        12,
+        4.5,
+        False,
+    )
+    assert backbone.exit_steps == (3, 4, 5, 6, 8, 9, 10)
+
+
+def test_two_processes_train_one_field(tmp_path: Path, checkpoint: Path) -> None:
+    """Each takes other samples, their gradients are shared, and the first writes the weights."""
+    config = write_config(tmp_path, checkpoint, batch_size=2, steps=3, stages=[{"objective": "conditional"}])
+    ended = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone",
+         "-m", "markovgen_app", "train", "mrf", "--config", str(config)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    lines = [json.loads(line) for line in (tmp_path / "runs/field/log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 3]
+    assert (tmp_path / "runs/field/weights/README.md").read_text().startswith("---\nlicense: apache-2.0")
 
 
 def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, checkpoint: Path) -> None:
@@ -194,6 +257,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, checkpoint: Path) -> 
         ({"model": str(tmp_path / "nowhere")}, "There is no folder"),
         ({"start_from": str(tmp_path / "nowhere")}, "There is no random field"),
         ({"stages": []}, "stages"),
+        ({"tie_digits": True, "parametrisation": "dense"}, "dense field has no rows to share"),
         ({"stages": [{"objective": "conditional", "distributions": True}]}, "distributions are only known of own"),
     ):
         with pytest.raises(UserError, match=message) as caught:
