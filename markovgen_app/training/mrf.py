@@ -151,7 +151,7 @@ def copy_weights(source: MarkovRandomField, target: MarkovRandomField) -> None:
 
 
 def tie_to_digits(field: MarkovRandomField, backbone: Backbone) -> None:
-    """Tie a field's codes by the digits of the backbone's tokenizer; UserError where it has none, or the field is dense."""
+    """Tie a field's codes by the tokenizer's digits; UserError where it has none, or the field is dense."""
     levels = getattr(backbone.tokenizer.config, "levels", None)
     if not levels or field.receiver is None:
         reason = "this tokenizer's codes have no digits" if not levels else "a dense field has no rows to share"
