@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UserError
+from ..options import DeviceOption, JsonOption, ModelOption, MrfOption
 
 if TYPE_CHECKING:
     from .bundle import Bundle, Make
@@ -27,7 +28,6 @@ DatabaseOption = Annotated[
         "--database", help="URL of its database [default: MARKOVGEN_DATABASE, or study.db in it]", show_default=False
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 
 
 @study_app.command()
@@ -65,13 +65,9 @@ def create(
     power: Annotated[
         float, typer.Option("--power", help="chance of finding it, for the planned number of votes")
     ] = 0.8,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="checkpoint: a folder or a hub id [default: weights]", show_default=False),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option("--device", help="auto, cpu, cuda, … [default: auto]", show_default=False)
-    ] = None,
+    model: ModelOption = None,
+    mrf: MrfOption = None,
+    device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make all pictures and freeze the plan. Interrupted, the same command goes on where it stopped."""
@@ -87,7 +83,7 @@ def create(
         found = read_prompts(prompts)
         rows = sampled(found, sample, seed) if sample else found
         arms = _arms(arm or [])
-        generated, size, make, made_with = _generator(methods, model, device)
+        generated = _parsed(methods)
         fields: dict[str, Any] = {
             "title": title,
             "question": question,
@@ -99,12 +95,14 @@ def create(
             "power": validated(Power, {"preference": preference, "power": power}),
         }
         plan = planned(validated(Plan, fields))
+        read_first = _consent(consent) if consent else DEFAULT_CONSENT
+        size, make, made_with = _maker(generated, model, mrf, device)
         request = Request(
             plan,
             generated,
             arms,
             size,
-            consent=_consent(consent) if consent else DEFAULT_CONSENT,
+            consent=read_first,
             exposure_seconds=exposure,
             made_with=made_with,
         )
@@ -157,7 +155,6 @@ def serve(
     )
     from .site import serve as serve_site
 
-    print(f"Rate at http://{settings.host}:{settings.port}/rate, results at /results", file=sys.stderr)
     serve_site(folder, settings)
 
 
@@ -271,6 +268,8 @@ def import_votes(
 
         bundle, store = _opened(folder, database)
         votes = read_mirror(file) if file.name == MIRROR else read_votes(file)
+        if not votes:
+            raise UserError(f"{file} holds no votes: give another file.")
         keys = bundle.keys
         store.add_votes(votes, lambda rater: keys.withdrawal_hash(keys.withdrawal_code(rater)))
     print(f"{len(votes):,} votes")
@@ -328,25 +327,37 @@ def _consent(path: Path) -> str:
     return text
 
 
-def _generator(
-    methods: str, model: str | None, device: str | None
-) -> tuple[dict[str, dict[str, Any]], tuple[int, int] | None, Make, dict[str, Any]]:
-    """The methods' settings, the pictures' size, what makes them, and with which weights; nothing of it for ''."""
+def _parsed(methods: str) -> dict[str, dict[str, Any]]:
+    """The methods' settings; none for ''."""
     if not methods.strip():
+        return {}
+    from ..evaluation.report import parse_methods
+
+    return parse_methods(methods)
+
+
+def _maker(
+    generated: dict[str, dict[str, Any]], model: str | None, mrf: str | None, device: str | None
+) -> tuple[tuple[int, int] | None, Make, dict[str, Any]]:
+    """The pictures' size, what makes them, and with which weights; no model is loaded where there is nothing to make."""
+    if not generated:
 
         def nothing(method: str, text: str, seed: int) -> Any:
             raise AssertionError(f"{method} comes from a folder")
 
-        return {}, None, nothing, {}
-    from ..evaluation.report import parse_methods
+        return None, nothing, {}
     from ..pipeline import Result
     from ..requests import GenerateRequest
     from ..runtime import load_runtime
     from ..settings import load_settings
 
-    generated = parse_methods(methods)
-    settings = load_settings(model=model, device=device)
+    settings = load_settings(model=model, mrf=mrf, device=device)
     runtime = load_runtime(settings)
+    for name, fields in generated.items():
+        if fields["method"] not in runtime.pipeline.methods:
+            raise UserError(
+                f"These weights cannot run {name}: choose other --methods, or name a field's folder (--mrf)."
+            )
 
     def make(method: str, text: str, seed: int) -> Any:
         for event in runtime.run(GenerateRequest.validated(prompt=text, seed=seed, **generated[method])):
@@ -354,7 +365,12 @@ def _generator(
                 return event.images[0].image
         raise AssertionError("a run ends with its result")
 
-    return generated, runtime.pipeline.size, make, {"model": settings.model, "dtype": str(runtime.dtype)}
+    return (
+        generated,
+        runtime.pipeline.size,
+        make,
+        {"model": settings.model, "mrf": settings.mrf, "dtype": str(runtime.dtype)},
+    )
 
 
 def _shown(done: int, total: int) -> None:

@@ -159,10 +159,10 @@ class Rating:
         if rater not in self._files:
             self._remember(await run_in_threadpool(self.store.session, rater))
         files = self._files[rater].get(request.path_params["trial"])
-        side = ("left", "right").index(request.path_params["side"]) if request.path_params["side"] in _SIDES else None
-        if files is None or side is None:
+        side = request.path_params["side"]
+        if files is None or side not in ("left", "right"):
             raise Refused("This pair of pictures is not one of yours: reload the page.", "order")
-        content = await run_in_threadpool(self._content, files[side])
+        content = await run_in_threadpool(self._content, files[side == "right"])
         return Response(content, media_type="image/png", headers=_PRIVATE)
 
     def _rater(self, token: str) -> str:
@@ -192,9 +192,6 @@ class Rating:
             "number": session.number,
             "code": self.bundle.keys.withdrawal_code(session.rater),
         }
-
-
-_SIDES = ("left", "right")
 
 
 def _guarded(handler: Handler) -> Handler:
@@ -233,7 +230,7 @@ async def _body(request: Request, kind: type[Any]) -> Any:
             raise UserError("This request is too long.")
     try:
         fields = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
         raise UserError("This request is no JSON object.")

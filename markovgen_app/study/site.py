@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +75,7 @@ def serve(folder: Path, settings: Settings) -> None:
 
     try:
         app = Starlette(routes=[Route("/", home), *site.routes])
+        print(f"Rate at http://{settings.host}:{settings.port}/rate, results at /results.", file=sys.stderr, flush=True)
         uvicorn.run(app, host=settings.host, port=settings.port, log_level="warning", access_log=False)
     except SystemExit:
         raise UserError(f"Cannot listen on {settings.host}:{settings.port}: choose another --port.") from None
