@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 import torch
 from PIL import Image
@@ -127,6 +128,8 @@ class Comparison:
 def compare(runtime: Runtime, request: GenerateRequest, methods: Sequence[str]) -> Iterator[Turn | Column | Comparison]:
     """Runs the methods in step, then makes the filmstrip; ends with the `Comparison`. Closing the generator cancels.
 
+    Every round of turns begins with another method, so that no one always pays for what happens between rounds.
+
     Args:
         request: its method is not used, and one picture a method is made, whatever its count.
         methods: see `methods.chosen_methods`.
@@ -139,8 +142,12 @@ def compare(runtime: Runtime, request: GenerateRequest, methods: Sequence[str]) 
     runs = {name: runtime.run(request.model_copy(update={"method": name})) for name in methods}
     records = {name: _Record(runtime, keep_logits=name == "full") for name in methods}
     try:
-        while waiting := [name for name in methods if records[name].result is None]:
-            for name in waiting:
+        for turn in count():
+            waiting = [name for name in methods if records[name].result is None]
+            if not waiting:
+                break
+            first = turn % len(waiting)
+            for name in waiting[first:] + waiting[:first]:
                 event = next(runs[name])
                 records[name].add(event)
                 yield Turn(name, event)

@@ -25,11 +25,14 @@ _LARGE, _SMALL = 384, 160  # pixels of a picture's side in a grid, and in a film
 _BODY, _HEAD = 17, 24
 
 
+def planned_steps(entry: Entry) -> int:
+    """How many steps a method set out for: rescheduled and halton plan no more than they take."""
+    return entry.picture.transformer_calls if entry.method in ("rescheduled", "halton") else entry.picture.steps
+
+
 def steps_text(entry: Entry) -> str:
-    """ "18 of 24 steps", or "18 of 18 steps"."""
-    settings = entry.picture.settings
-    planned = entry.picture.transformer_calls if entry.method in ("rescheduled", "halton") else settings["steps"]
-    return f"{entry.picture.transformer_calls} of {planned} steps"
+    """ "18 of 24 steps"."""
+    return f"{entry.picture.transformer_calls} of {planned_steps(entry)} steps"
 
 
 def speedup_text(entry: Entry) -> str:

@@ -39,10 +39,10 @@ def tiny_tokenizer(levels: tuple[int, ...] = TINY_LEVELS) -> ImageTokenizer:
     return model.eval().requires_grad_(False)
 
 
-def tiny_field() -> MarkovRandomField:
-    """A random field over `tiny_transformer`'s tokens that has something to say."""
+def tiny_field(grid: tuple[int, int] = TINY_GRID) -> MarkovRandomField:
+    """A random field over `tiny_transformer`'s codes that has something to say."""
     generator = torch.Generator().manual_seed(1)
-    field = MarkovRandomField("directional", TINY_CODES, TINY_GRID, rank=4, neighbourhood=3, iterations=2)
+    field = MarkovRandomField("directional", TINY_CODES, grid, rank=4, neighbourhood=3, iterations=2)
     with torch.no_grad():
         for parameter in field.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))

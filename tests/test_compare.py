@@ -49,8 +49,8 @@ def test_every_method_gives_the_picture_that_it_gives_alone(runtime: Runtime) ->
 def test_methods_take_turns_step_by_step(runtime: Runtime) -> None:
     turns = [event for event in compare(runtime, REQUEST, ("full", "markovgen")) if isinstance(event, Turn)]
     assert [turn.label for turn in turns[:8]] == [
-        *("full: base 1/8", "markovgen: base 1/3", "full: base 2/8", "markovgen: base 2/3"),
-        *("full: base 3/8", "markovgen: base 3/3", "full: base 4/8", "markovgen: ready"),
+        *("full: base 1/8", "markovgen: base 1/3", "markovgen: base 2/3", "full: base 2/8"),
+        *("full: base 3/8", "markovgen: base 3/3", "markovgen: ready", "full: base 4/8"),
     ]
     assert all(turn.method == "full" for turn in turns[8:]) and isinstance(turns[-1].event, Result)
     assert sum(isinstance(turn.event, StepEvent) for turn in turns) == 8 + 3

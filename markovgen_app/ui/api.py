@@ -1,7 +1,8 @@
-"""What programs can call: `/generate` for `gradio_client`."""
+"""What programs can call by `gradio_client`: `/generate` and `/compare`."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -9,12 +10,18 @@ import gradio as gr
 from gradio.data_classes import FileData
 from gradio.processing_utils import save_bytes_to_cache
 
+from markovgen_app.compare import Comparison
+from markovgen_app.compare import compare as run_comparison
 from markovgen_app.errors import UserError
+from markovgen_app.methods import chosen_methods, default_methods
 from markovgen_app.pipeline import Result
-from markovgen_app.requests import GenerateRequest, Method, Order
+from markovgen_app.requests import Finalise, GenerateRequest, Method, Order
 from markovgen_app.runtime import Runtime
+from markovgen_app.sheets import comparison_report, entry_report, methods_sheet
 
 from .limits import VisitorLimit, visitor
+
+_DEFAULTS = {name: field.default for name, field in GenerateRequest.model_fields.items()}
 
 
 def generate_endpoint(
@@ -26,24 +33,26 @@ def generate_endpoint(
         cache: folder of the files, Gradio's own, which is emptied after a while.
         metadata: whether the files carry their settings.
     """
-    defaults = {name: field.default for name, field in GenerateRequest.model_fields.items()}
 
     def generate(
         prompt: str,
-        negative_prompt: str = defaults["negative_prompt"],
-        method: Method = defaults["method"],
-        steps: int = defaults["steps"],
+        negative_prompt: str = _DEFAULTS["negative_prompt"],
+        method: Method = _DEFAULTS["method"],
+        steps: int = _DEFAULTS["steps"],
         exit_step: int | None = None,
-        guidance_scale: float = defaults["guidance_scale"],
-        temperature: float = defaults["temperature"],
-        choice_temperature: float = defaults["choice_temperature"],
+        guidance_scale: float = _DEFAULTS["guidance_scale"],
+        temperature: float = _DEFAULTS["temperature"],
+        choice_temperature: float = _DEFAULTS["choice_temperature"],
         top_k: int | None = None,
-        order: Order = defaults["order"],
+        order: Order = _DEFAULTS["order"],
+        finalise: Finalise = _DEFAULTS["finalise"],
+        mrf_iterations: int | None = None,
+        mrf_clamp: bool = _DEFAULTS["mrf_clamp"],
         seed: int | None = None,
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> tuple[FileData, dict[str, Any]]:
         """Makes one picture: its PNG file, and the settings that make it again (the seed among them)."""
-        fields = {name: value for name, value in locals().items() if name in defaults}
+        fields = {name: value for name, value in locals().items() if name in _DEFAULTS}
         try:
             wanted = GenerateRequest.validated(**fields)
             limit.take(visitor(request), 1)
@@ -52,9 +61,54 @@ def generate_endpoint(
             raise gr.Error(str(error), print_exception=False) from None
         assert isinstance(result, Result)
         picture = result.images[0]
-        name = f"{picture.name}.png"
-        path = save_bytes_to_cache(picture.png(metadata=metadata), name, cache_dir=cache)
-        file = FileData(path=path, orig_name=name, mime_type="image/png")
-        return file.model_dump(), picture.settings  # type: ignore[return-value]
+        return _file(picture.png(metadata=metadata), picture.name, cache), picture.settings
 
     return generate
+
+
+def compare_endpoint(
+    runtime: Runtime, limit: VisitorLimit, cache: str, *, metadata: bool
+) -> Callable[..., tuple[FileData, list[FileData], dict[str, Any]]]:
+    """The function behind `/compare`; arguments as for `generate_endpoint`."""
+    available = runtime.pipeline.methods
+    usual = list(default_methods(available))
+
+    def compare(
+        prompt: str,
+        methods: list[str] = usual,
+        negative_prompt: str = _DEFAULTS["negative_prompt"],
+        steps: int = _DEFAULTS["steps"],
+        exit_step: int | None = None,
+        guidance_scale: float = _DEFAULTS["guidance_scale"],
+        temperature: float = _DEFAULTS["temperature"],
+        finalise: Finalise = _DEFAULTS["finalise"],
+        mrf_iterations: int | None = None,
+        mrf_clamp: bool = _DEFAULTS["mrf_clamp"],
+        seed: int | None = None,
+        request: gr.Request = None,  # type: ignore[assignment]
+    ) -> tuple[FileData, list[FileData], dict[str, Any]]:
+        """Runs methods on one prompt and seed: a labelled grid, a picture a method, and what each took."""
+        fields = {name: value for name, value in locals().items() if name in _DEFAULTS}
+        try:
+            wanted = GenerateRequest.validated(**fields)
+            chosen = chosen_methods([str(name) for name in methods], available)
+            limit.take(visitor(request), len(chosen))
+            *_, comparison = run_comparison(runtime, wanted, chosen)
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        assert isinstance(comparison, Comparison)
+        pictures = [entry.picture for entry in comparison.entries.values()]
+        files = [_file(picture.png(metadata=metadata), picture.name, cache) for picture in pictures]
+        grid = io.BytesIO()
+        methods_sheet(comparison).save(grid, "PNG")
+        report = {entry.method: entry_report(entry) for entry in comparison.entries.values()}
+        return _file(grid.getvalue(), "grid", cache), files, {**comparison_report(comparison), "methods": report}
+
+    return compare
+
+
+def _file(png: bytes, name: str, cache: str) -> FileData:
+    """A PNG file for the caller to download."""
+    path = save_bytes_to_cache(png, f"{name}.png", cache_dir=cache)
+    file = FileData(path=path, orig_name=f"{name}.png", mime_type="image/png")
+    return file.model_dump()  # type: ignore[return-value]

@@ -13,11 +13,14 @@ from markovgen_app.runtime import Runtime
 from markovgen_app.settings import Settings
 
 from .about import about_tab
-from .api import generate_endpoint
+from .api import compare_endpoint, generate_endpoint
+from .compare import compare_tab
 from .examples import FOLDER, load_examples
-from .generate import MODEL_QUEUE, generate_tab
+from .generate import generate_tab
+from .handlers import MODEL_QUEUE
 from .header import header_html
 from .limits import VisitorLimit
+from .tabs import Workplace
 from .theme import head, theme
 
 Image.MAX_IMAGE_PIXELS = 16_000_000  # an uploaded picture is at most this large when unpacked
@@ -28,17 +31,19 @@ def build(runtime: Runtime, settings: Settings, *, examples: Path = FOLDER) -> g
     limit = VisitorLimit(settings.visitor_burst, settings.visitor_per_minute)
     with gr.Blocks(title="MarkovGen", analytics_enabled=False, delete_cache=(3600, 7200), fill_width=True) as page:
         gr.HTML(header_html(runtime.describe(), code_url(settings)), apply_default_css=False, elem_id="header")
-        with gr.Tabs(elem_id="tabs"):
-            with gr.Tab("Generate", id="generate"):
-                generate_tab(runtime, limit, load_examples(examples), metadata=settings.save_metadata)
+        with gr.Tabs(elem_id="tabs") as tabs:
+            workplace = Workplace(tabs)
+            with gr.Tab("Generate", id="generate") as tab:
+                made = load_examples(examples)
+                workplace.add(tab, generate_tab(runtime, limit, made, metadata=settings.save_metadata))
+            with gr.Tab("Compare", id="compare") as tab:
+                workplace.add(tab, compare_tab(runtime, limit, examples, metadata=settings.save_metadata))
             with gr.Tab("About", id="about"):
                 about_tab(runtime, examples)
-        gr.api(
-            generate_endpoint(runtime, limit, page.GRADIO_CACHE, metadata=settings.save_metadata),
-            api_name="generate",
-            concurrency_id=MODEL_QUEUE,
-            concurrency_limit=1,
-        )
+        workplace.wire(page)
+        for name, endpoint in (("generate", generate_endpoint), ("compare", compare_endpoint)):
+            function = endpoint(runtime, limit, page.GRADIO_CACHE, metadata=settings.save_metadata)
+            gr.api(function, api_name=name, concurrency_id=MODEL_QUEUE, concurrency_limit=runtime.concurrency)
     page.queue(max_size=settings.queue_size)
     return page
 

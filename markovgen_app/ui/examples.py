@@ -1,10 +1,11 @@
-"""The pictures that the page opens with, and the strip of steps on the About tab.
+"""The pictures and comparisons that the page opens with, and the strip of steps on the About tab.
 
 `python -m markovgen_app.ui.examples` makes them anew in assets/examples with the weights that the settings name.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,26 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from markovgen_app.compare import compare
 from markovgen_app.errors import UserError
+from markovgen_app.methods import default_methods
 from markovgen_app.pictures import read_settings
 from markovgen_app.pipeline import Result, StepEvent
 from markovgen_app.requests import GenerateRequest
 from markovgen_app.runtime import Runtime, load_runtime
 from markovgen_app.settings import load_settings
 
+from .comparison import ComparisonRun
 from .links import link
 from .stage import data_url
 
 FOLDER = Path(__file__).parents[2] / "assets" / "examples"
 STEPS = "steps.png"
+_COMPARISONS = (
+    ("a panda next to a pizza on a brick wall", 1),
+    ("a red car in the desert, watercolor", 2),
+    ("two owls in the snow", 3),
+)
 _PICTURES = (
     ("a car in the desert", 1),
     ("a happy face in the night sky", 2),
@@ -49,6 +58,28 @@ def _example(path: Path) -> dict[str, Any]:
         "link": link(request, request.seed or 0),
         "settings": request.model_dump_json(indent=2),
     }
+
+
+def load_comparisons(folder: Path = FOLDER) -> list[dict[str, Any]]:
+    """The example comparisons, as the Compare tab shows them; none where the folder is missing."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("comparison-*.json"))]
+
+
+def make_comparisons(runtime: Runtime, folder: Path = FOLDER) -> list[Path]:
+    """Makes every example comparison, of the methods that a comparison has at first; returns the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for number, (prompt, seed) in enumerate(_COMPARISONS, 1):
+        request = GenerateRequest(prompt=prompt, seed=seed)
+        methods = default_methods(runtime.pipeline.methods)
+        run = ComparisonRun(request, methods, runtime.pipeline.grid)
+        for event in compare(runtime, request, methods):
+            value = run.add(event)
+        value = {name: part for name, part in value.items() if name != "sheet"}  # large, and made again by one press
+        path = folder / f"comparison-{number}.json"
+        path.write_text(json.dumps(value | {"run": path.stem}, ensure_ascii=False) + "\n", encoding="utf-8")
+        files.append(path)
+    return files
 
 
 def make_examples(runtime: Runtime, folder: Path = FOLDER) -> list[Path]:
@@ -86,7 +117,7 @@ def step_strip(steps: list[StepEvent], grid: tuple[int, int]) -> Image.Image:
 
 if __name__ == "__main__":
     try:
-        for file in make_examples(load_runtime(load_settings())):
-            print(file)
+        ready = load_runtime(load_settings())
+        print(*make_examples(ready), *make_comparisons(ready), sep="\n")
     except UserError as error:
         sys.exit(str(error))

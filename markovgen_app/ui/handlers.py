@@ -1,40 +1,32 @@
-"""What happens on the Generate tab. Every handler answers with what changes; none ever takes an input away."""
+"""What happens on a tab. Every handler answers with what changes; none ever takes an input away."""
 
 from __future__ import annotations
 
 import json
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from markovgen_app.errors import UserError
 from markovgen_app.pictures import read_settings
-from markovgen_app.pipeline import Result
 from markovgen_app.requests import GenerateRequest
 from markovgen_app.runtime import Runtime
 
-from .limits import VisitorLimit, visitor
+from .controls import NOT_FOR_ALL, Ask, is_read
+from .limits import VisitorLimit
+from .limits import visitor as visitor_of
 from .links import fields_of
-from .stage import StageRun
 from .words import hints_html, notice_html
 
-_SHORT = ("early-exit", "markovgen", "rescheduled", "halton")
-_CONFIDENT = ("full", "early-exit", "markovgen", "rescheduled")
-NOT_FOR_ALL = {
-    "exit_step": _SHORT,
-    "order": _CONFIDENT,
-    "schedule": _CONFIDENT,
-    "choice_temperature": _CONFIDENT,
-    "finalise": ("early-exit", "markovgen"),
-    "mrf_iterations": ("markovgen",),
-    "mrf_clamp": ("markovgen",),
-}
-"""Fields that only some methods read, and which."""
+MODEL_QUEUE = "model"  # one concurrency group for all that uses the model
+_SETTLED_JS = "(text) => window.markovgenSettled ? window.markovgenSettled(text) : text"
 
-Components = dict[gr.components.Component, Any]
+Components = dict[Block, Any]
 log = logging.getLogger(__name__)
 
 
@@ -49,9 +41,18 @@ def request_from(fields: Mapping[str, Any]) -> GenerateRequest:
 
 
 @dataclass(frozen=True, eq=False)
-class Handlers:
-    """Handlers of one tab; `controls` are named as the fields of `GenerateRequest`, `metadata` is a checkbox."""
+class Handlers(ABC):
+    """Handlers of one tab.
 
+    Attributes:
+        tab: its id, which links to it name.
+        controls: named as the fields of the request; prompt and seed among them.
+        metadata: a checkbox, whether PNG files carry their settings.
+        stage: shows the run; its events are those of `controls.wire`.
+        notice: one line beside the prompt.
+    """
+
+    tab: str
     runtime: Runtime
     limit: VisitorLimit
     controls: Mapping[str, gr.components.Component]
@@ -59,58 +60,107 @@ class Handlers:
     stage: gr.HTML
     notice: gr.HTML
 
+    @abstractmethod
+    def work(self, values: Components, visitor: str | None) -> Iterator[Components]:
+        """Does what the controls' values ask for, step by step, for a visitor (see `VisitorLimit.take`).
+
+        Raises:
+            UserError: one line on the first thing that is wrong.
+        """
+
+    @property
+    def inputs(self) -> set[Block]:
+        """What `run` reads."""
+        return {*self.controls.values(), self.metadata}
+
+    @property
+    def filled(self) -> list[Block]:
+        """What links, files and other tabs fill in."""
+        return [*self.controls.values(), self.notice]
+
     def run(self, values: Components, request: gr.Request) -> Iterator[Components]:
-        """Decodes; a generator, so that Stop can end it between two steps."""
+        """Works; a generator, so that Stop can end it between two steps."""
         try:
-            wanted = request_from({name: values[control] for name, control in self.controls.items()})
-            self.limit.take(visitor(request), wanted.count)
-            run = StageRun(wanted, self.runtime.pipeline.grid, metadata=values[self.metadata])
             yield {self.notice: ""}
-            for event in self.runtime.run(wanted):
-                if isinstance(event, Result):
-                    yield {self.stage: run.result(event), self.notice: notice_html(" ".join(event.notes))}
-                else:
-                    yield {self.stage: run.step(event)}
+            yield from self.work(values, visitor_of(request))
         except UserError as error:
             yield {self.notice: notice_html(str(error))}
         except Exception:
             log.exception("a run failed")
-            yield {self.notice: notice_html("Something went wrong while decoding: press Run to try again.")}
+            yield {self.notice: notice_html("Something went wrong while decoding: please try again.")}
+
+    def asked(self, values: Components) -> dict[str, Any]:
+        """The controls' values by name."""
+        return {name: values[control] for name, control in self.controls.items()}
 
     def look_up_words(self, prompt: str) -> str:
         """The line under the prompt about words that the model has never seen."""
         return hints_html(self.runtime.pipeline.unknown_words(prompt[:1000]))
 
     def open_link(self, event: gr.EventData) -> Components:
-        """Fills the controls from the page's query string."""
+        """Fills the controls from the page's query string, if it leads to this tab."""
         fields = fields_of(event.query)
-        return self._fill(lambda: request_from(fields)) if fields else {}
+        return self.fill(lambda: fields) if fields else {}
 
-    def restore(self, event: gr.EventData) -> Components:
-        """Fills the controls with the settings of a picture of this page."""
-        return self._fill(lambda: request_from(json.loads(event.settings)))
+    def receive(self, event: gr.EventData) -> Components:
+        """Fills the controls with the settings of a picture, of this tab or another."""
+        return self.fill(lambda: json.loads(event.settings))
 
-    def restore_file(self, path: str | None) -> Components:
+    def receive_file(self, path: str | None) -> Components:
         """Fills the controls with the settings inside a PNG file."""
-
-        return self._fill(lambda: read_settings(path)) if path else {}
+        return self.fill(lambda: read_settings(path).model_dump()) if path else {}
 
     def reuse_seed(self, event: gr.EventData) -> Components:
-        """Puts the seed of the picture on the stage into the seed control."""
+        """Puts the seed of what is on the stage into the seed control."""
         return {self.controls["seed"]: event.seed}
 
-    def seed_note(self, seed: str) -> dict[str, Any]:
-        """A seed that is set makes every run the same: say so where the eye is, with the way back."""
-        return gr.update(value=f"Seed {seed[:12]} is kept: use a new one each time", visible=bool(seed.strip()))
-
-    def show_fields(self, method: str) -> list[dict[str, Any]]:
-        """Hides the fields of `NOT_FOR_ALL` that a method does not read."""
-        return [gr.update(visible=method in methods) for methods in NOT_FOR_ALL.values()]
-
-    def _fill(self, read: Callable[[], GenerateRequest]) -> Components:
+    def fill(self, read: Callable[[], Mapping[str, Any]]) -> Components:
+        """Fills the controls with a request's fields, or says what is wrong with them."""
         try:
-            request = read()
+            return {**self.settings(read()), self.notice: ""}
         except UserError as error:
             return {self.notice: notice_html(str(error))}
-        filled = {control: getattr(request, name) for name, control in self.controls.items()}
-        return {**filled, self.notice: ""}
+
+    def settings(self, fields: Mapping[str, Any]) -> Components:
+        """The controls' values for a request's fields.
+
+        Raises:
+            UserError: one line on the first field that is wrong.
+        """
+        request = request_from(fields)
+        return {control: getattr(request, name) for name, control in self.controls.items()}
+
+
+def wire(handlers: Handlers, ask: Ask, methods: gr.components.Component) -> None:
+    """Wires what all tabs have: run and stop, the line on new words, links, settings, seeds, fields that not all read.
+
+    Args:
+        methods: the control of the method, or of several.
+    """
+    stage, filled = handlers.stage, handlers.filled
+    quietly: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    running = ask.run.click(
+        handlers.run,
+        inputs=handlers.inputs,
+        outputs=[stage, handlers.notice],
+        show_progress="minimal",
+        show_progress_on=stage,
+        concurrency_id=MODEL_QUEUE,
+        concurrency_limit=handlers.runtime.concurrency,
+        api_visibility="private",
+    )
+    running.then(None, js=f"() => window.markovgenStages?.[{json.dumps(f'tab-{handlers.tab}')}]?.finish()")
+    ask.stop.click(None, cancels=[running])
+    ask.prompt.change(
+        handlers.look_up_words, ask.prompt, ask.hints, trigger_mode="always_last", js=_SETTLED_JS, **quietly
+    )
+    stage.opened(handlers.open_link, None, filled, **quietly)
+    stage.reuse(handlers.reuse_seed, None, [handlers.controls["seed"]], **quietly)
+    not_for_all = [handlers.controls[name] for name in NOT_FOR_ALL]
+    methods.change(_show_fields, methods, not_for_all, **quietly)  # type: ignore[attr-defined]
+
+
+def _show_fields(methods: str | list[str]) -> list[dict[str, Any]]:
+    """Hides the fields of `NOT_FOR_ALL` that no chosen method reads."""
+    chosen = [methods] if isinstance(methods, str) else methods
+    return [gr.update(visible=is_read(name, chosen)) for name in NOT_FOR_ALL]

@@ -24,8 +24,8 @@ from markovgen_app.palette import (
 )
 
 STATIC = Path(__file__).parent / "static"
-_STYLES = ("page.css", "stage.css", "words.css")
-_SCRIPTS = ("page.js",)
+_STYLES = ("page.css", "stage.css", "compare.css", "divide.css", "words.css")
+_SCRIPTS = ("page.js", "tabs.js")
 
 _SANS = (
     "ui-sans-serif",
@@ -152,6 +152,11 @@ def head() -> str:
     icon = f'<link rel="icon" type="image/svg+xml" href="data:image/svg+xml,{quote(static("icon.svg"))}">'
     styles = "".join(f"<style>{static(name)}</style>" for name in _STYLES)
     return icon + styles + "".join(f"<script>{static(name)}</script>" for name in _SCRIPTS)
+
+
+def stage_script(*names: str) -> str:
+    """The script of a stage: what all stages share, then its own files."""
+    return "".join(static(name) for name in ("pictures.js", "run.js", *names))
 
 
 def static(name: str) -> str:

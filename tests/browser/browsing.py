@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from playwright.sync_api import Page
 
-PATIENCE = 30_000  # ms; generous, because other tests share the cores
+PATIENCE = 60_000  # ms; generous, because other tests share the cores
 OpenPage = Callable[..., Page]
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--disable-background-networking"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from browsing import FLAGS, PATIENCE, OpenPage, free_port
-from builders import TINY_CODES, tiny_tokenizer, tiny_vocabulary
+from builders import TINY_CODES, tiny_field, tiny_tokenizer, tiny_vocabulary
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from markovgen_app.models.transformer import MuseTransformer
@@ -18,7 +18,7 @@ from markovgen_app.pipeline import MarkovGenPipeline
 from markovgen_app.runtime import Runtime
 from markovgen_app.settings import Settings
 from markovgen_app.ui.build import build, launch
-from markovgen_app.ui.examples import make_examples
+from markovgen_app.ui.examples import make_comparisons, make_examples
 
 RESULTS = Path(__file__).parents[2] / "test-results"
 
@@ -35,12 +35,28 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 FAILED = pytest.StashKey[list[str]]()
 
 
+def tiny_runtime(*, field: bool = True) -> Runtime:
+    """Random pictures of 128 x 128 px, 16 x 16 tokens, in a few milliseconds a step."""
+    grid = (16, 16)
+    transformer = MuseTransformer(codebook_size=TINY_CODES, grid=grid, hidden_size=32, num_layers=1, num_heads=2)
+    mrf = tiny_field(grid) if field else None
+    pipeline = MarkovGenPipeline(transformer, tiny_tokenizer(), vocabulary=tiny_vocabulary(), mrf=mrf)
+    return Runtime(pipeline, torch.device("cpu"), torch.float32, step_seconds=0.08, decode_seconds=0.05)
+
+
+def served(runtime: Runtime, examples: Path) -> Iterator[str]:
+    """The address of an app, until it is closed."""
+    settings = Settings(port=free_port())
+    page = build(runtime, settings, examples=examples)
+    launch(page, settings, prevent_thread_lock=True, quiet=True)
+    yield f"http://127.0.0.1:{settings.port}/"
+    page.close()
+
+
 @pytest.fixture(scope="session")
 def runtime() -> Runtime:
-    """Random pictures of 128 x 128 px, 16 x 16 tokens, in a few milliseconds a step."""
-    transformer = MuseTransformer(codebook_size=TINY_CODES, grid=(16, 16), hidden_size=32, num_layers=1, num_heads=2)
-    pipeline = MarkovGenPipeline(transformer, tiny_tokenizer(), vocabulary=tiny_vocabulary())
-    return Runtime(pipeline, torch.device("cpu"), torch.float32, step_seconds=0.08, decode_seconds=0.05)
+    """What the app runs on."""
+    return tiny_runtime()
 
 
 @pytest.fixture(scope="session")
@@ -48,11 +64,14 @@ def url(runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """Address of the running app."""
     examples = tmp_path_factory.mktemp("examples")
     make_examples(runtime, examples)
-    settings = Settings(port=free_port())
-    page = build(runtime, settings, examples=examples)
-    launch(page, settings, prevent_thread_lock=True, quiet=True)
-    yield f"http://127.0.0.1:{settings.port}/"
-    page.close()
+    make_comparisons(runtime, examples)
+    yield from served(runtime, examples)
+
+
+@pytest.fixture(scope="session")
+def bare_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of an app whose weights hold no random field, without examples."""
+    yield from served(tiny_runtime(field=False), tmp_path_factory.mktemp("nothing"))
 
 
 @pytest.fixture(scope="session")
@@ -67,19 +86,21 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser, url: str, request: pytest.FixtureRequest) -> Iterator[OpenPage]:
-    """Opens the app: `open_page(query="?p=…", width=1440, scheme="light")`. A failure leaves traces and screenshots."""
+    """Opens the app: `open_page("?p=…", width=1440, scheme="light")`. A failure leaves traces and screenshots."""
     contexts: list[BrowserContext] = []
     problems: list[str] = []
 
-    def opened(query: str = "", *, width: int = 1440, scheme: str = "light", **options: Any) -> Page:
+    def opened(
+        query: str = "", *, width: int = 1440, scheme: str = "light", address: str = url, **options: Any
+    ) -> Page:
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **options)  # type: ignore[arg-type]
         context.set_default_timeout(PATIENCE)
         context.tracing.start(screenshots=True, snapshots=True)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto(url + query)
-        page.get_by_role("button", name="Run", exact=True).wait_for()
+        page.goto(address + query)
+        page.locator(".mg-run:visible").wait_for()
         return page
 
     yield opened

@@ -42,4 +42,30 @@ def test_bad_input_is_one_line(client: Client, fields: dict, says: str) -> None:
 
 def test_nothing_else_is_offered(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert list(endpoints) == ["/generate"]
+    assert set(endpoints) == {"/generate", "/compare"}
+
+
+def test_compare_returns_a_grid_pictures_and_what_each_took(client: Client) -> None:
+    grid, pictures, report = client.predict("an owl", ["full", "markovgen"], seed=5, steps=4, api_name="/compare")
+    assert Image.open(grid).format == "PNG" and Image.open(grid).width > Image.open(pictures[0]).width
+    assert [read_settings(path).method for path in pictures] == ["full", "markovgen"]
+    assert list(report["methods"]) == ["full", "markovgen"] and report["seed"] == 5
+    assert report["methods"]["markovgen"]["transformer_calls"] == 3
+    assert report["methods"]["markovgen"]["random_field"]["tokens_changed"] >= 0
+    *_, report = client.predict(prompt="an owl", steps=2, api_name="/compare")
+    assert list(report["methods"]) == ["full", "early-exit", "markovgen"] and report["seed"] is not None
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"prompt": " "}, "The prompt is empty"),
+        ({"prompt": "an owl", "methods": ["full"]}, "Choose two methods or more"),
+        ({"prompt": "an owl", "methods": ["full", "magic"]}, "No method is called 'magic'"),
+        ({"prompt": "an owl", "mrf_iterations": 0}, "Mrf iterations must be a whole number between 1 and 100, not 0."),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_is_one_line(client: Client, fields: dict, says: str) -> None:
+    with pytest.raises(AppError) as error:
+        client.predict(**fields, api_name="/compare")
+    assert says in str(error.value) and "\n" not in str(error.value)

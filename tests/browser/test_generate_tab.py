@@ -46,7 +46,7 @@ def advanced(page: Page) -> None:
 
 def run(page: Page, prompt: str = PROMPT) -> None:
     prompt_box(page).fill(prompt)
-    page.locator("#run").click()
+    page.locator(".mg-run:visible").click()
 
 
 def finish(page: Page) -> bytes:
@@ -219,13 +219,26 @@ def test_known_words_go_into_the_prompt(open_page: OpenPage) -> None:
 
 
 def test_a_link_fills_the_controls(open_page: OpenPage) -> None:
-    page = open_page("?p=two+owls+in+the+snow&seed=12&m=early-exit&steps=10")
+    page = open_page("?p=two+owls+in+the+snow&seed=12&m=early-exit&steps=10&finalise=argmax")
     expect(prompt_box(page)).to_have_value("two owls in the snow")
     expect(page.get_by_role("radio", name=re.compile("Early exit"))).to_be_checked()
     advanced(page)
     expect(control(page, "Seed")).to_have_value("12")
     expect(control(page, "Steps")).to_have_value("10")
     expect(control(page, "Exit step")).to_be_visible()
+    expect(control(page, "Tokens left at the exit")).to_have_value("the likeliest each")
+    expect(control(page, "Rounds of the random field")).to_be_hidden()
+    page.get_by_role("radio", name=re.compile("MarkovGen")).check()
+    expect(control(page, "Rounds of the random field")).to_have_attribute("placeholder", "2, the field's own")
+    expect(control(page, "Trust decided tokens")).to_be_checked()
+
+
+def test_markovgen_makes_a_picture_with_its_own_settings(open_page: OpenPage) -> None:
+    page = open_page("?p=an+owl&seed=4&m=markovgen&steps=8&mrf_iterations=1&mrf_clamp=False")
+    expect(page.get_by_role("radio", name=re.compile("MarkovGen"))).to_be_checked()
+    page.locator(".mg-run:visible").click()
+    settings = read_settings(io.BytesIO(finish(page)))
+    assert (settings.method, settings.mrf_iterations, settings.mrf_clamp) == ("markovgen", 1, False)
 
 
 def test_a_broken_link_says_so(open_page: OpenPage) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from markovgen_app.requests import MAX_SEED, GenerateRequest
 from markovgen_app.ui.handlers import request_from
-from markovgen_app.ui.links import fields_of, link
+from markovgen_app.ui.links import comparison_link, fields_of, link
 
 
 @given(
@@ -42,3 +42,12 @@ def test_a_link_is_short_and_to_one_picture() -> None:
 
 def test_what_is_not_ours_is_left_out() -> None:
     assert fields_of({"__theme": "dark", "count": "64", "p": "an owl", "seed": ""}) == {"prompt": "an owl"}
+
+
+def test_a_link_to_a_comparison_names_its_tab_and_methods() -> None:
+    request = GenerateRequest(prompt="an owl & a fox", seed=7, steps=10)
+    assert (
+        comparison_link(request, ["full", "halton"]) == "?tab=compare&p=an+owl+%26+a+fox&m=full,halton&steps=10&seed=7"
+    )
+    query = dict(parse_qsl(comparison_link(request, ["full", "halton"]).removeprefix("?")))
+    assert fields_of(query) == {"prompt": "an owl & a fox", "method": "full,halton", "steps": "10", "seed": "7"}

@@ -28,18 +28,20 @@
   });
 
   // ---- run and stop --------------------------------------------------------------------------------------------------
-  const press = (selector) => document.querySelector(selector)?.click();
-  const running = () => document.documentElement.hasAttribute("data-running");
+  const tab = () => [...document.querySelectorAll(".mg-tab")].find((each) => each.checkVisibility());
+  const running = () => tab()?.hasAttribute("data-running");
+  const press = (selector) => tab()?.querySelector(selector)?.click();
   document.addEventListener("click", (event) => {
-    if (event.target.closest("#run")) window.markovgenStage?.start();
-    if (event.target.closest("#stop")) window.markovgenStage?.stop();
+    const stage = window.markovgenStages?.[event.target.closest(".mg-tab")?.id];
+    if (event.target.closest(".mg-run")) stage?.start();
+    if (event.target.closest(".mg-stop")) stage?.stop();
   });
 
   // A notice may appear out of sight on a phone.
   new MutationObserver((changes) => {
     for (const { addedNodes } of changes)
       for (const node of addedNodes)
-        if (node.matches?.("#notice .mg-notice")) node.scrollIntoView({ block: "nearest", behavior: "smooth" });
+        if (node.matches?.(".mg-notices .mg-notice")) node.scrollIntoView({ block: "nearest", behavior: "smooth" });
   }).observe(document.documentElement, { childList: true, subtree: true });
 
   // ---- keyboard ------------------------------------------------------------------------------------------------------
@@ -47,8 +49,8 @@
     const help = document.querySelector("#shortcuts");
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
-      if (!running()) setTimeout(() => press("#run"), 60); // let Gradio see the last keystroke first
-    } else if (event.key === "Escape" && running() && !help?.open) press("#stop");
+      if (!running()) setTimeout(() => press(".mg-run"), 60); // let Gradio see the last keystroke first
+    } else if (event.key === "Escape" && running() && !help?.open) press(".mg-stop");
     else if (event.key === "?" && !event.target.closest("input, textarea, [contenteditable]")) help?.showModal();
   });
   document.addEventListener("click", (event) => {
@@ -65,7 +67,7 @@
 
   // ---- words ---------------------------------------------------------------------------------------------------------
   const LEADS_ON = /(^|[\s,])(a|an|the|and|or|of|to|in|on|at|above|below|with|by|two|three|four)$/i;
-  const box = () => document.querySelector("#prompt textarea");
+  const box = () => tab()?.querySelector(".mg-ask-prompt textarea");
   const set = (text, caret = text.length) => {
     const prompt = box();
     prompt.value = text;

@@ -43,6 +43,43 @@ function lanczos(image, target) {
   target.getContext("2d").putImageData(result, 0, 0);
 }
 
+// Shows sources in an <img> and, smoothly enlarged, in the canvas over it. Of sources that come quickly, the last one wins.
+// `passing` leaves the enlarging to the browser: for pictures that the next one replaces in a moment.
+function painter(image, canvas) {
+  let painting = 0;
+  return async (src, passing = false) => {
+    const ticket = ++painting;
+    const loaded = new Image();
+    loaded.src = src;
+    await loaded.decode();
+    if (ticket !== painting) return;
+    image.src = src;
+    image.hidden = false;
+    canvas.hidden = passing;
+    if (!passing) lanczos(loaded, canvas);
+  };
+}
+
+// Frames the tokens whose flag is set, on a canvas over the picture; `fade` pales all others.
+function paintFrames(canvas, flags, grid, fade) {
+  const context = canvas.getContext("2d");
+  context.clearRect(0, 0, SIDE, SIDE);
+  const height = SIDE / grid[0], width = SIDE / grid[1];
+  flags.forEach((set, at) => {
+    const x = (at % grid[1]) * width, y = Math.floor(at / grid[1]) * height;
+    if (set) {
+      for (const [colour, line, inset] of [["rgb(0 0 0 / 0.75)", 5, 2.5], ["#fff", 2, 2.5]]) {
+        context.strokeStyle = colour;
+        context.lineWidth = line;
+        context.strokeRect(x + inset, y + inset, width - 2 * inset, height - 2 * inset);
+      }
+    } else if (fade) {
+      context.fillStyle = "rgb(132 126 122 / 0.82)";
+      context.fillRect(x, y, width, height);
+    }
+  });
+}
+
 // Fades to grey what the model is unsure of: visible on any picture. Dashes are tokens not decided yet.
 function paintHeat(canvas, tokens, grid) {
   const context = canvas.getContext("2d");

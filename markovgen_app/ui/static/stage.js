@@ -2,26 +2,14 @@
 // value = {run, state, label, fraction, prompt, grid: [h, w], names: [..], frames: [{label, decided, sure, pictures: [url],
 //   tokens: [base64, one byte a token: confidence 0..127, plus 128 while undecided]}], pictures: [{src, alt, facts, file, seed, link, settings}]}
 const $ = (selector) => element.querySelector(selector);
-const stage = $(".mg-stage"), frame = $(".mg-frame"), native = $(".mg-native"), crisp = $(".mg-crisp"), heat = $(".mg-heat");
+const stage = $(".mg-stage"), frame = $(".mg-frame"), native = $(".mg-native"), heat = $(".mg-heat");
 const film = $(".mg-film"), shelves = $(".mg-shelves"), actions = $(".mg-actions");
 
-const store = (window.markovgenStage = window.markovgenStage || { shelf: [], heat: false, pixels: false, stopped: null });
-store.current = store.current || null; // the picture on the stage: {id, run, index, src, alt, frames, ...}
+const paint = painter(native, $(".mg-crisp"));
+store.shelf ||= []; // the session's pictures, newest first
+store.current ||= null; // the picture on the stage: {id, run, index, src, alt, frames, ...}
+store.heat ??= store.pixels ??= false;
 store.step = null; // the step of it on the stage, null for the last one
-let painting = 0;
-
-// ---- the picture -------------------------------------------------------------------------------------------------------
-
-async function paint(src) {
-  const ticket = ++painting;
-  const image = new Image();
-  image.src = src;
-  await image.decode();
-  if (ticket !== painting) return;
-  native.src = src;
-  native.hidden = false;
-  lanczos(image, crisp);
-}
 
 // ---- what is shown -------------------------------------------------------------------------------------------------
 
@@ -39,10 +27,9 @@ function text(selector, content) {
 
 function render() {
   const picture = store.current;
-  const state = store.waiting ? "waiting" : store.running ? "running" : "idle";
+  const state = phase();
   stage.dataset.state = state;
   frame.dataset.view = store.pixels ? "pixels" : "smooth";
-  document.documentElement.toggleAttribute("data-running", state !== "idle");
   $("[data-act=heat]").setAttribute("aria-pressed", store.heat);
   $("[data-act=pixels]").setAttribute("aria-pressed", store.pixels);
   $(".mg-empty").hidden = !!picture;
@@ -73,7 +60,7 @@ function render() {
       : "<span>Run this picture to see how sure the model is of each part.</span>";
 
   actions.hidden = !(picture.final || picture.src);
-  for (const act of ["copy", "link", "restore", "reuse"]) $(`[data-act=${act}]`).hidden = !picture.settings;
+  for (const act of ["compare", "copy", "link", "restore", "reuse"]) $(`[data-act=${act}]`).hidden = !picture.settings;
   renderFilm(picture, frames, at);
 }
 
@@ -151,13 +138,10 @@ const examples = (props.examples || []).map((example, index) => ({
 
 // ---- a run ---------------------------------------------------------------------------------------------------------
 
-const announce = (message) => ($(".mg-live").textContent = message);
 function receive() {
   const value = props.value;
-  if (!value || !value.run || value.run === store.stopped || store.halted) return;
+  if (!accepted(value)) return;
   const count = value.final ? value.pictures.length : value.count;
-  store.waiting = false;
-  store.running = !value.final;
   const mine = Array.from({ length: count }, (_, index) => {
     const id = `${value.run}-${index}`;
     const known = store.shelf.find((picture) => picture.id === id);
@@ -182,73 +166,24 @@ function receive() {
   }
 }
 
-// Gradio writes the place in the queue into its status line, which the stage covers: say it in words.
-const WAITING = "Waiting for a free place";
-const block = element.closest("#stage");
-new MutationObserver(() => {
-  if (!store.waiting) return;
-  const tracker = block.querySelector("[data-testid=status-tracker]");
-  const found = /queue:\s*(\d+)\s*\/\s*(\d+)/.exec(tracker ? tracker.textContent : "");
-  const next = found && found[1] === "1";
-  const place = next ? "Waiting: you are next in line" : found ? `Waiting: number ${found[1]} of ${found[2]} in line` : WAITING;
-  if (place !== store.place) {
-    store.place = place;
-    render();
-  }
-}).observe(block, { childList: true, characterData: true, subtree: true });
-
-store.start = () => {
-  store.halted = false;
-  store.waiting = true;
-  store.running = false;
-  store.place = WAITING;
-  announce("Waiting to start");
-  render();
-  frame.scrollIntoView({ block: "nearest", behavior: "smooth" });
-};
-store.finish = () => {
-  store.waiting = store.running = false;
-  render();
-};
-store.stop = () => {
-  if (!store.waiting && !store.running) return;
-  store.halted = true;
-  store.stopped = store.waiting ? null : store.run;
-  const stopped = store.shelf.filter((picture) => picture.run === store.run && !picture.final);
-  for (const picture of stopped) {
+function stopped() {
+  for (const picture of store.shelf.filter((picture) => picture.run === store.run && !picture.final)) {
     const last = picture.frames[picture.frames.length - 1];
     Object.assign(picture, { label: `Stopped at ${picture.label}`, src: last && last.src, file: "markovgen-stopped" });
   }
-  announce("Stopped");
-  store.finish();
-};
+}
 
 // ---- what people do ------------------------------------------------------------------------------------------------
-
-async function say(button, message) {
-  const label = button.textContent;
-  button.textContent = message;
-  announce(message);
-  setTimeout(() => (button.textContent = label), 1400);
-}
-
-async function copy(button, content) {
-  try {
-    await navigator.clipboard.writeText(content);
-    say(button, "Copied");
-  } catch {
-    window.prompt("Copy this:", content);
-  }
-}
 
 const acts = {
   heat: () => { store.heat = !store.heat; render(); },
   pixels: () => { store.pixels = !store.pixels; render(); },
-  download: async (picture) => save(await (await fetch(picture.src)).blob(), `${picture.file}.png`),
+  download: (picture) => download(picture.src, picture.file),
   large: async (picture) => save(await enlarged(picture.src), `${picture.file}-${SIDE}px.png`),
   copy: (picture, button) => copy(button, picture.settings),
-  link: (picture, button) => copy(button, new URL(picture.link, location.href).href),
-  restore: (picture) => trigger("restore", { settings: picture.settings }),
+  link: (picture, button) => copyLink(button, picture.link),
+  compare: (picture) => send("compare", picture.settings),
+  restore: (picture) => send("generate", picture.settings),
   reuse: (picture) => trigger("reuse", { seed: picture.seed }),
 };
 
@@ -264,7 +199,7 @@ element.addEventListener("click", (event) => {
   const picture = [...store.shelf, ...examples].find((known) => known.id === button.dataset.id);
   if (!picture) return;
   show(picture);
-  if (picture.badge) trigger("restore", { settings: picture.settings });
+  if (picture.badge) acts.restore(picture);
 });
 
 film.addEventListener("keydown", (event) => {
@@ -294,7 +229,6 @@ frame.addEventListener("drop", (event) => {
 });
 
 watch("value", receive);
-if (!store.opened && location.search) trigger("opened", { query: Object.fromEntries(new URLSearchParams(location.search)) });
-store.opened = true;
+openLink();
 if (!store.current && examples.length) store.current = examples[0];
 render();

@@ -1,0 +1,109 @@
+"""The Compare tab: methods side by side on one prompt and seed, filled in step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+
+from markovgen_app.compare import Comparison, compare
+from markovgen_app.methods import chosen_methods, default_methods
+from markovgen_app.runtime import Runtime
+
+from .comparison import ComparisonRun
+from .controls import advanced_options, ask, fold, method_choices, seed_control
+from .examples import load_comparisons
+from .handlers import Components, Handlers, request_from, wire
+from .limits import VisitorLimit
+from .theme import stage_script, static
+from .words import notice_html
+
+_NO_FIELD = (
+    "These weights hold no trained random field yet, so MarkovGen itself is missing here; the other methods compare as"
+    " they will then."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class CompareHandlers(Handlers):
+    """Methods side by side; `methods` is a group of checkboxes, `examples` a folder of comparisons to open with."""
+
+    methods: gr.CheckboxGroup
+    examples: Path
+
+    @property
+    def inputs(self) -> set[Block]:
+        return super().inputs | {self.methods}
+
+    @property
+    def filled(self) -> list[Block]:
+        return [*super().filled, self.methods]
+
+    def work(self, values: Components, visitor: str | None) -> Iterator[Components]:
+        pipeline = self.runtime.pipeline
+        wanted = request_from(self.asked(values))
+        methods = chosen_methods(values[self.methods], pipeline.methods)
+        self.limit.take(visitor, len(methods))
+        run = ComparisonRun(wanted, methods, pipeline.grid, metadata=values[self.metadata])
+        for event in compare(self.runtime, wanted, methods):
+            yield {self.stage: run.add(event)}
+        assert isinstance(event, Comparison)
+        yield {self.notice: notice_html(" ".join(event.notes))}
+
+    def show_examples(self) -> Components:
+        """The comparisons that the tab opens with; sent when it is opened first, because they are large."""
+        return {self.stage: {"examples": load_comparisons(self.examples)}}
+
+    def settings(self, fields: Mapping[str, Any]) -> Components:
+        """As of any tab. Several methods, parted by commas, are chosen; one alone is what another tab ran."""
+        named = str(fields.get("method", "")).split(",")
+        others = {name: value for name, value in fields.items() if name != "method"}
+        filled = super().settings(others)
+        if len(named) > 1:
+            filled[self.methods] = list(chosen_methods(named, self.runtime.pipeline.methods))
+        return filled
+
+
+def compare_tab(runtime: Runtime, limit: VisitorLimit, examples: Path, *, metadata: bool) -> Handlers:
+    """Lays out the tab and wires it; call inside `gr.Tab`.
+
+    Args:
+        limit: pictures a visitor may ask for; every method counts as one.
+        examples: folder of comparisons to open with.
+        metadata: whether PNG files carry their settings unless the visitor says otherwise.
+    """
+    pipeline = runtime.pipeline
+    first = list(default_methods(pipeline.methods))
+    with gr.Row(elem_id="tab-compare", elem_classes=["mg-tab", "mg-bench"]):
+        with gr.Column(elem_classes="mg-ask"):
+            head = ask("Describe one picture for all methods", "Compare", lines=2)
+        with gr.Column(elem_classes="mg-options"):
+            methods = gr.CheckboxGroup(
+                method_choices(pipeline, explained=False),
+                value=first,
+                label="Methods",
+                info=None if "markovgen" in pipeline.methods else _NO_FIELD,
+                elem_classes="mg-methods",
+            )
+            seed = seed_control(elem_classes="mg-seed")
+        with gr.Column(elem_classes="mg-more"):
+            fold("compare-advanced", "Advanced")
+            with gr.Column(elem_id="compare-advanced", elem_classes="mg-advanced"):
+                advanced = advanced_options(pipeline, first)
+                keep = gr.Checkbox(metadata, label="Keep the settings inside the PNG files", elem_classes="mg-wide")
+        with gr.Column(elem_classes="mg-picture"):
+            stage = gr.HTML(
+                html_template=static("compare.html"),
+                js_on_load=stage_script("divide.js", "compare.js"),
+                apply_default_css=False,
+                elem_classes="mg-stage-block",
+            )
+    controls = {"prompt": head.prompt, "seed": seed, **advanced}
+    handlers = CompareHandlers("compare", runtime, limit, controls, keep, stage, head.notice, methods, examples)
+    wire(handlers, head, methods)
+    stage.examples(handlers.show_examples, None, stage, queue=False, show_progress="hidden", api_visibility="private")
+    return handlers

@@ -1,0 +1,148 @@
+"""Controls that tabs share: the prompt with run and stop, folds, and the advanced options with who reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import gradio as gr
+
+from markovgen_app.methods import EXPLAINED, TITLES
+from markovgen_app.pipeline import MarkovGenPipeline
+from markovgen_app.requests import GenerateRequest
+
+_SHORT = ("early-exit", "markovgen", "rescheduled", "halton")
+_CONFIDENT = ("full", "early-exit", "markovgen", "rescheduled")
+NOT_FOR_ALL: Mapping[str, Sequence[str]] = {
+    "exit_step": _SHORT,
+    "order": _CONFIDENT,
+    "schedule": _CONFIDENT,
+    "choice_temperature": _CONFIDENT,
+    "finalise": ("early-exit", "markovgen"),
+    "mrf_iterations": ("markovgen",),
+    "mrf_clamp": ("markovgen",),
+}
+"""Fields that only some methods read, and which."""
+
+_FINALISE = {
+    "sample": "drawn one by one",
+    "argmax": "the likeliest each",
+    "perturb": "drawn together: neighbours hear the dice too",
+}
+_IN_WORDS = {
+    "steps": "How many steps a full run takes.",
+    "exit_step": "After this step the methods that stop early stop.",
+    "finalise": "How the tokens that no step has decided are taken at the exit.",
+    "mrf_iterations": "How often tokens hear their neighbours before they are taken.",
+    "mrf_clamp": (
+        "The random field takes decided tokens at their word. Off, it doubts them like all others; they stay as they"
+        " are either way."
+    ),
+}
+"""Where the request's own description is for people who know the code."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ask:
+    """What stands at the head of a tab."""
+
+    prompt: gr.Textbox
+    hints: gr.HTML
+    notice: gr.HTML
+    run: gr.Button
+    stop: gr.Button
+
+
+def ask(label: str, run: str, *, lines: int = 3) -> Ask:
+    """Lays out prompt, the lines below it, run and stop; call inside the tab's column."""
+    prompt = gr.Textbox(
+        label=label,
+        placeholder="a panda next to a pizza on a brick wall",
+        lines=lines,
+        max_lines=8,
+        elem_classes="mg-ask-prompt",
+    )
+    hints = gr.HTML(elem_classes="mg-hints", apply_default_css=False)
+    notice = gr.HTML(elem_classes="mg-notices", apply_default_css=False)
+    with gr.Row(elem_classes="mg-runbar"):
+        start = gr.Button(run, variant="primary", size="lg", elem_classes="mg-run")
+        stop = gr.Button("Stop", variant="stop", size="lg", elem_classes="mg-stop")
+    return Ask(prompt, hints, notice, start, stop)
+
+
+def fold(target: str, title: str, *, open: bool = False) -> None:
+    """Lays out a button that shows and hides what follows, which has the id `target`.
+
+    Gradio's accordion draws its controls only when it is opened, and forgets what is typed into them too soon.
+    """
+    gr.HTML(
+        f'<button type="button" class="mg-fold" aria-controls="{target}" aria-expanded="{str(open).lower()}">'
+        f"{title}</button>",
+        apply_default_css=False,
+        elem_classes="mg-fold-head",
+    )
+
+
+def method_choices(pipeline: MarkovGenPipeline, *, explained: bool) -> list[tuple[str, str]]:
+    """The methods that the weights can run, as choices of a control."""
+    names = pipeline.methods
+    return [(f"{TITLES[name]}: {EXPLAINED[name]}" if explained else TITLES[name], name) for name in names]
+
+
+def seed_control(**options: Any) -> gr.Textbox:
+    """Empty for a seed drawn anew every time."""
+    return gr.Textbox(label="Seed", max_lines=1, placeholder="random", **_about("seed"), **options)
+
+
+def advanced_options(pipeline: MarkovGenPipeline, methods: Sequence[str]) -> dict[str, gr.components.Component]:
+    """Controls named as the request's fields. Numbers are without bounds of their own: the request's bounds speak, in
+    one line beside the prompt.
+
+    Args:
+        methods: those chosen at first: what none of them reads is hidden.
+    """
+
+    def about(name: str) -> dict[str, Any]:
+        return {**_about(name), "visible": is_read(name, methods)}
+
+    def number(name: str, label: str, step: float, **options: Any) -> gr.Number:
+        return gr.Number(label=label, step=step, **about(name), **options)
+
+    def optional(name: str, label: str, placeholder: str, **options: Any) -> gr.Textbox:
+        return gr.Textbox(label=label, max_lines=1, placeholder=placeholder, **about(name), **options)
+
+    def choice(name: str, label: str, words: Mapping[str, str] | None = None) -> gr.Dropdown:
+        values = get_args(GenerateRequest.model_fields[name].annotation)
+        return gr.Dropdown([((words or {}).get(value, value), value) for value in values], label=label, **about(name))
+
+    own = "" if pipeline.mrf is None else f"{pipeline.mrf.config.iterations}, the field's own"
+    return {
+        "negative_prompt": gr.Textbox(
+            label="Negative prompt", lines=1, max_lines=4, elem_classes="mg-wide", **about("negative_prompt")
+        ),
+        "steps": number("steps", "Steps", 1, precision=0),
+        "exit_step": optional("exit_step", "Exit step", "three quarters"),
+        "guidance_scale": number("guidance_scale", "Guidance", 0.5),
+        "temperature": number("temperature", "Temperature", 0.05),
+        "choice_temperature": number("choice_temperature", "Order noise", 0.5),
+        "top_k": optional("top_k", "Top-k", "all"),
+        "order": choice("order", "Order"),
+        "schedule": choice("schedule", "Schedule"),
+        "finalise": choice("finalise", "Tokens left at the exit", _FINALISE),
+        "mrf_iterations": optional("mrf_iterations", "Rounds of the random field", own),
+        "mrf_clamp": gr.Checkbox(label="Trust decided tokens", elem_classes="mg-wide", **about("mrf_clamp")),
+        "guidance_ramp": gr.Checkbox(label="Guidance ramp", elem_classes="mg-wide", **about("guidance_ramp")),
+    }
+
+
+def is_read(name: str, methods: Sequence[str]) -> bool:
+    """Whether any of the methods reads a field."""
+    return name not in NOT_FOR_ALL or any(method in NOT_FOR_ALL[name] for method in methods)
+
+
+def _about(name: str) -> dict[str, Any]:
+    """Default and explanation of a control: those of the request's own field."""
+    info = GenerateRequest.model_fields[name]
+    text = info.description or ""
+    return {"value": info.default, "info": _IN_WORDS.get(name, f"{text[:1].upper()}{text[1:]}.")}

@@ -1,0 +1,118 @@
+"""What the Compare tab is told about a comparison."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from builders import text_encoder, tiny_pipeline, tiny_tokenizer, tiny_transformer
+from PIL import Image
+
+from markovgen_app.compare import Column, Comparison, Turn, compare
+from markovgen_app.methods import EXPLAINED, NAMES, TITLES
+from markovgen_app.pictures import read_settings
+from markovgen_app.pipeline import MarkovGenPipeline, Result
+from markovgen_app.requests import GenerateRequest
+from markovgen_app.runtime import Runtime
+from markovgen_app.ui.comparison import ComparisonRun, different_lines, equal_lines
+from markovgen_app.ui.examples import load_comparisons, make_comparisons
+from markovgen_app.ui.links import comparison_link
+
+REQUEST = GenerateRequest(prompt="an owl", steps=8, exit_step=3, seed=5)
+
+
+def runtime_of(pipeline: MarkovGenPipeline) -> Runtime:
+    return Runtime(pipeline, torch.device("cpu"), torch.float32, step_seconds=0.1, decode_seconds=0.1)
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Runtime:
+    return runtime_of(tiny_pipeline())
+
+
+def picture(source: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(source.removeprefix("data:image/png;base64,"))))
+
+
+def followed(runtime: Runtime, *methods: str, metadata: bool = True) -> tuple[list[dict], list]:
+    run = ComparisonRun(REQUEST, methods, runtime.pipeline.grid, metadata=metadata)
+    events = list(compare(runtime, REQUEST, methods))
+    return [run.add(event) for event in events], events
+
+
+def test_every_turn_changes_its_own_card(runtime: Runtime) -> None:
+    values, events = followed(runtime, "full", "markovgen")
+    before = {name: {"label": ""} for name in ("full", "markovgen")}
+    for value, event in zip(values, events, strict=True):
+        json.dumps(value)
+        if not isinstance(event, Turn):
+            continue
+        other = "markovgen" if event.method == "full" else "full"
+        card = value["cards"][event.method]
+        assert value["cards"][other]["label"] == before[other]["label"]
+        assert (card["title"], card["explained"]) == (TITLES[event.method], EXPLAINED[event.method])
+        if isinstance(event.event, Result):
+            assert card["done"] and card["label"] == "Ready" and not value["final"]
+            assert read_settings(io.BytesIO(base64.b64decode(card["src"].split(",")[1]))).method == event.method
+        else:
+            assert card["label"] == event.event.label and card["fraction"] == event.event.fraction
+            assert np.array_equal(np.array(picture(card["src"])), np.array(event.event.images[0]))
+            assert len(base64.b64decode(card["tokens"])) == 16
+        before = value["cards"]
+    assert [value["final"] for value in values] == [False] * (len(values) - 1) + [True]
+
+
+def test_the_findings_are_those_of_the_comparison(runtime: Runtime) -> None:
+    values, events = followed(runtime, *NAMES)
+    value, comparison = values[-1], events[-1]
+    assert isinstance(comparison, Comparison)
+    columns = [event for event in events if isinstance(event, Column)]
+    assert [(cut["step"], cut["changed"]) for cut in value["film"]] == [(each.step, each.changed) for each in columns]
+    assert np.array_equal(np.array(picture(value["film"][2]["refined"])), np.array(columns[2].refined))
+    for name, entry in comparison.entries.items():
+        card = value["cards"][name]
+        assert card["codes"] == entry.tokens.tolist() and card["calls"] == entry.picture.transformer_calls
+        assert card["steps"] == (
+            "8 of 8" if name == "full" else "3 of 3" if name in ("rescheduled", "halton") else "3 of 8"
+        )
+        assert card["speedup"] == f"{entry.speedup:.2f}×" and card["reference"] == (name == "full")
+        assert 0 < card["share"] <= 1
+    assert max(card["share"] for card in value["cards"].values()) == 1
+    made = comparison.entries["markovgen"].refinement
+    assert made is not None and value["field"]["changed"] == made.changed.int().tolist()
+    lower = made.energy_after <= made.energy_before
+    assert value["field"]["verdict"].endswith("fit together better" if lower else "nats higher")
+    assert value["link"] == comparison_link(REQUEST, NAMES)
+    assert json.loads(value["settings"])["methods"] == list(NAMES)
+    assert picture(value["sheet"]).size[0] > 3 * 384 and value["file"] == "an-owl"
+
+
+def test_settings_stay_out_of_the_files_on_request(runtime: Runtime) -> None:
+    values, _ = followed(runtime, "full", "halton", metadata=False)
+    assert not any(picture(card["src"]).info for card in values[-1]["cards"].values())
+
+
+def test_fair_play_says_what_holds(runtime: Runtime) -> None:
+    *_, comparison = compare(runtime, REQUEST, ("full", "markovgen", "halton"))
+    assert isinstance(comparison, Comparison)
+    assert "Full and MarkovGen share every token up to step 3." in equal_lines(comparison)
+    different = different_lines(comparison)
+    assert different[0] == "Full takes all 8 steps." and different[1].startswith("MarkovGen stops after step 3 of 8")
+    *_, apart = compare(runtime, REQUEST, ("full", "halton"))
+    assert isinstance(apart, Comparison) and not any("share every token" in line for line in equal_lines(apart))
+
+
+def test_examples_are_made_and_found(runtime: Runtime, tmp_path: Path) -> None:
+    assert load_comparisons(tmp_path) == []
+    assert len(make_comparisons(runtime, tmp_path)) == 3
+    examples = load_comparisons(tmp_path)
+    assert [list(example["cards"]) for example in examples] == [["full", "early-exit", "markovgen"]] * 3
+    assert len({example["run"] for example in examples}) == 3 and all(example["final"] for example in examples)
+    bare = runtime_of(MarkovGenPipeline(tiny_transformer(), tiny_tokenizer(), text_encoder()))
+    make_comparisons(bare, tmp_path)
+    assert list(load_comparisons(tmp_path)[0]["cards"]) == ["full", "early-exit", "rescheduled"]
