@@ -339,7 +339,7 @@ def _parsed(methods: str) -> dict[str, dict[str, Any]]:
 def _maker(
     generated: dict[str, dict[str, Any]], model: str | None, mrf: str | None, device: str | None
 ) -> tuple[tuple[int, int] | None, Make, dict[str, Any]]:
-    """The pictures' size, what makes them, and with which weights; no model is loaded where there is nothing to make."""
+    """The pictures' size, what makes them, and with which weights; no model is loaded for nothing."""
     if not generated:
 
         def nothing(method: str, text: str, seed: int) -> Any:
@@ -366,7 +366,6 @@ def _maker(
         raise AssertionError("a run ends with its result")
 
     return (
-        generated,
         runtime.pipeline.size,
         make,
         {"model": settings.model, "mrf": settings.mrf, "dtype": str(runtime.dtype)},
