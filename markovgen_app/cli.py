@@ -206,6 +206,7 @@ MethodsOption = Annotated[
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="also write the JSON object to this file")]
 _COMPARED = "full,early-exit,early-exit:finalise=argmax,markovgen,rescheduled,halton"
+_EDITING = {"inpaint": "full,early-exit,markovgen", "edit": "full:strength=0.25,full:strength=0.5,full:strength=1"}
 ScorerOption = Annotated[
     Path | None,
     typer.Option("--scorer", help="folder of the scorer [default: weights/scorer]", show_default=False),
@@ -214,7 +215,15 @@ ScorerOption = Annotated[
 
 @app.command()
 def evaluate(
-    methods: MethodsOption = _COMPARED,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            "--methods",
+            help="parted by commas, with options such as early-exit:exit_step=12 [default: all, or what suits the task]",
+            show_default=False,
+        ),
+    ] = None,
+    task: Annotated[str, typer.Option("--task", help="generate, inpaint or edit")] = "generate",
     images: Annotated[int, typer.Option("--images", help="held-out prompts")] = 500,
     seeds: Annotated[str, typer.Option("--seeds", help="seeds a prompt, parted by commas")] = "0",
     split: Annotated[str, typer.Option("--split", help="test, or tune to choose settings on")] = "test",
@@ -231,11 +240,30 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Print the quality table of methods, with intervals."""
+    if task in _EDITING:
+        from .evaluation.editing import main as editing_report
+
+        editing_report(
+            model,
+            task,  # type: ignore[arg-type]
+            methods or _EDITING[task],
+            images,
+            as_json,
+            mrf=mrf,
+            device=device,
+            split=split,
+            scorer_folder=scorer,
+            sheet_path=sheet,
+            out=out,
+        )
+        return
+    if task != "generate":
+        raise UserError(f"No task is called {task!r}: choose generate, inpaint or edit.")
     from .evaluation.report import main as report
 
     report(
         model,
-        methods,
+        methods or _COMPARED,
         images,
         seeds,
         as_json,
@@ -320,27 +348,27 @@ DataOption = Annotated[
 
 
 @train_app.command("tokenizer")
-def train_tokenizer(config: ConfigOption, resume: ResumeOption = False) -> None:
+def train_tokenizer(config: ConfigOption, resume: ResumeOption = False, data: DataOption = None) -> None:
     """Train the image tokenizer."""
     from .training.tokenizer import train
 
-    train(config, resume)
+    train(config, resume, data=data)
 
 
 @train_app.command("base")
-def train_base(config: ConfigOption, resume: ResumeOption = False) -> None:
+def train_base(config: ConfigOption, resume: ResumeOption = False, data: DataOption = None) -> None:
     """Train the base transformer."""
     from .training.base import train
 
-    train(config, resume)
+    train(config, resume, data=data)
 
 
 @train_app.command("super-resolution")
-def train_super_resolution(config: ConfigOption, resume: ResumeOption = False) -> None:
+def train_super_resolution(config: ConfigOption, resume: ResumeOption = False, data: DataOption = None) -> None:
     """Train the super-resolution transformer."""
     from .training.super_resolution import train
 
-    train(config, resume)
+    train(config, resume, data=data)
 
 
 @train_app.command("scorer")

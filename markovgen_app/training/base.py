@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from ..data.scenes import SceneDataset
 from ..decoding.guidance import guided_logits
 from ..decoding.sampler import decode, method_settings
 from ..models.text import TextEncoder
 from ..models.tokenizer import ImageTokenizer
 from ..models.transformer import MuseTransformer
 from ..pixels import stacked, to_levels, to_pixels
+from .data import open_pictures
 from .loop import Trainer, copy_half, read_config, start_from, without_denormals
 from .masked import (
     MaskedConfig,
@@ -34,6 +35,7 @@ from .tokens import TokenBatch, TokenSource
 class BaseConfig(MaskedConfig):
     """Settings of a base transformer run."""
 
+    size: int = Field(128, ge=32, description="side of the pictures in pixels")
     hidden_size: int = 256
     num_layers: int = 6
     num_heads: int = 4
@@ -58,14 +60,20 @@ def sample_sheet(
 
 
 @without_denormals
-def train(config_path: Path, resume: bool = False) -> None:
-    """Train by the configuration file; the averaged weights go to runs/NAME/weights at every checkpoint."""
-    config = read_config(config_path, BaseConfig)
+def train(config_path: Path, resume: bool = False, data: str | None = None) -> None:
+    """Train by the configuration file; the averaged weights go to runs/NAME/weights at every checkpoint.
+
+    Args:
+        data: folder of pictures with captions, in place of the file's.
+    """
+    config = read_config(config_path, BaseConfig, data=data)
     torch.manual_seed(config.seed)
     tokenizer = load_tokenizer(config.tokenizer)
     text_encoder = TextEncoder.from_pretrained(config.text_encoder)
     model = MuseTransformer(
         tokenizer.codebook_size,
+        grid=(config.size // tokenizer.factor,) * 2,
+        text_width=text_encoder.width,
         hidden_size=config.hidden_size,
         num_layers=config.num_layers,
         num_heads=config.num_heads,
@@ -81,11 +89,11 @@ def train(config_path: Path, resume: bool = False) -> None:
     device = trainer.device
     tokenizer.to(device)
     text_encoder.to(device)
-    scenes = SceneDataset(config.seed, 128, "train", config.vocabulary)
+    scenes = open_pictures(config.data, config.seed, config.size, "train", config.vocabulary)
     source = TokenSource(scenes, tokenizer, config, device)
     forward = torch.compile(model.hidden) if config.compile else model.hidden
 
-    held_out = SceneDataset(config.seed, 128, "tune", config.vocabulary)
+    held_out = open_pictures(config.data, config.seed, config.size, "tune", config.vocabulary)
     shown = [held_out[index] for index in range(64)]
     captions = [scene.caption for scene, _ in shown]
     held_out_tokens = tokenizer.encode(to_pixels(stacked([picture for _, picture in shown]), device))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -14,7 +15,20 @@ from ..data.folder import FolderDataset, Split
 from ..data.scenes import SceneDataset, Vocabulary
 from ..pixels import stacked, to_pixels
 
-Pictures = SceneDataset | FolderDataset
+
+class Pictures(Protocol):
+    """An endless stream of captioned pictures. A scene is whatever has a `caption`."""
+
+    size: int
+
+    def scene(self, index: int) -> Any:
+        """Scene `index`."""
+
+    def render(self, scene: Any, size: int | None = None) -> np.ndarray:
+        """Its picture, (size, size, 3) uint8; of the stream's own size if none is given."""
+
+    def __getitem__(self, index: int) -> tuple[Any, np.ndarray]:
+        """Scene `index` and its picture."""
 
 
 def open_pictures(data: str | None, seed: int, size: int, split: Split, vocabulary: Vocabulary) -> Pictures:
@@ -34,10 +48,7 @@ def open_pictures(data: str | None, seed: int, size: int, split: Split, vocabula
 
 @dataclass(frozen=True)
 class SceneBatch:
-    """Scenes and their pictures, (B, 3, H, W) uint8 for each of the sizes that were asked for.
-
-    A scene is whatever has a `caption`: people's own pictures too.
-    """
+    """Scenes and their pictures, (B, 3, H, W) uint8 for each of the sizes that were asked for."""
 
     scenes: list[Any]
     renders: tuple[Tensor, ...]
@@ -61,9 +72,8 @@ class _Batches(Dataset):
 
     def __getitem__(self, number: int) -> SceneBatch:
         start = (self.first + number) * self.batch_size
-        scenes: Any = self.scenes
-        drawn = [scenes.scene(index) for index in range(start, start + self.batch_size)]
-        renders = (stacked([scenes.render(scene, size) for scene in drawn]) for size in self.sizes)
+        drawn = [self.scenes.scene(index) for index in range(start, start + self.batch_size)]
+        renders = (stacked([self.scenes.render(scene, size) for scene in drawn]) for size in self.sizes)
         return SceneBatch(drawn, tuple(renders))
 
 

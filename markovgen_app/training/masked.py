@@ -31,7 +31,8 @@ class MaskedConfig(LoopConfig):
 
     matrix_rate: float = Field(0.02, gt=0, description="Muon's learning rate")
     learning_rate: float = Field(2e-3, gt=0, description="AdamW's learning rate")
-    vocabulary: Vocabulary = "frequent"
+    data: str | None = Field(None, description="folder of pictures with captions; rendered scenes by default")
+    vocabulary: Vocabulary = Field("frequent", description="of the scenes")
     tokenizer: Path = Path("weights/tokenizer")
     text_encoder: str | None = Field(None, description="folder of the text encoder; the installed package by default")
     cached_scenes: int = Field(0, ge=0, description="scenes tokenized once and used again; 0: fresh ones without end")

@@ -18,13 +18,13 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from ..data.scenes import SceneDataset
 from ..decoding.guidance import guided_logits
 from ..decoding.sampler import decode, method_settings
 from ..models.super_resolution import SuperResolutionTransformer
 from ..models.text import TextEncoder
 from ..models.tokenizer import ImageTokenizer
 from ..pixels import stacked, to_levels, to_pixels
+from .data import open_pictures
 from .loop import Trainer, copy_half, read_config, start_from, without_denormals
 from .masked import (
     MaskedConfig,
@@ -145,9 +145,13 @@ def build_model(config: SuperResolutionConfig, tokenizer: ImageTokenizer) -> Sup
 
 
 @without_denormals
-def train(config_path: Path, resume: bool = False) -> None:
-    """Train by the configuration file; the averaged weights go to runs/NAME/weights at every checkpoint."""
-    config = read_config(config_path, SuperResolutionConfig)
+def train(config_path: Path, resume: bool = False, data: str | None = None) -> None:
+    """Train by the configuration file; the averaged weights go to runs/NAME/weights at every checkpoint.
+
+    Args:
+        data: folder of pictures with captions, in place of the file's.
+    """
+    config = read_config(config_path, SuperResolutionConfig, data=data)
     torch.manual_seed(config.seed)
     tokenizer = load_tokenizer(config.tokenizer)
     text_encoder = TextEncoder.from_pretrained(config.text_encoder)
@@ -159,11 +163,13 @@ def train(config_path: Path, resume: bool = False) -> None:
     tokenizer.to(device)
     text_encoder.to(device)
     sizes = (config.coarse_size, config.size)
-    source = TokenSource(SceneDataset(config.seed, 128, "train", config.vocabulary), tokenizer, config, device, sizes)
+    source = TokenSource(
+        open_pictures(config.data, config.seed, 128, "train", config.vocabulary), tokenizer, config, device, sizes
+    )
     forward = torch.compile(model.hidden) if config.compile else model.hidden
     near = near_codes(tokenizer.codebook)
 
-    held_out = SceneDataset(config.seed, config.size, "tune", config.vocabulary)
+    held_out = open_pictures(config.data, config.seed, config.size, "tune", config.vocabulary)
     scenes = [held_out.scene(index) for index in range(_HELD_OUT)]
     captions = [scene.caption for scene in scenes]
     small, large = ([held_out.render(scene, size) for scene in scenes] for size in sizes)

@@ -21,11 +21,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.scenes import SceneDataset, Vocabulary
+from ..data.scenes import Split, Vocabulary
 from ..evaluation.metrics import psnr
 from ..models.tokenizer import ImageTokenizer
 from ..pixels import stacked, to_levels, to_pixels
-from .data import SceneBatch, scene_batches
+from .data import Pictures, SceneBatch, open_pictures, scene_batches
 from .loop import LoopConfig, Trainer, copy_half, read_config, start_from, without_denormals
 
 _MEASURED = 256 * 128**2  # pixels of the pictures that a checkpoint is measured on
@@ -37,7 +37,8 @@ class TokenizerConfig(LoopConfig):
     learning_rate: float = Field(1e-3, gt=0)
     size: int = Field(128, ge=32, description="side of the training pictures in pixels")
     crop: int | None = Field(None, ge=32, description="train on squares of this side cut from them")
-    vocabulary: Vocabulary = "full"
+    data: str | None = Field(None, description="folder of pictures; rendered scenes by default")
+    vocabulary: Vocabulary = Field("full", description="of the scenes")
     levels: tuple[int, ...] = (8, 8, 8, 4)
     channels: tuple[int, int, int] = (64, 128, 192)
     encoder_blocks: tuple[int, int] = (2, 3)
@@ -116,7 +117,7 @@ def random_crop(pixels: Tensor, side: int, step: int, generator: torch.Generator
     return pixels[..., top : top + side, left : left + side].contiguous(memory_format=torch.channels_last)
 
 
-def pairs_sheet(tokenizer: ImageTokenizer, scenes: SceneDataset, path: Path, count: int = 16) -> None:
+def pairs_sheet(tokenizer: ImageTokenizer, scenes: Pictures, path: Path, count: int = 16) -> None:
     """Originals above their reconstructions, as one PNG."""
     pictures = [scenes[index][1] for index in range(count)]
     shown = list(to_levels(tokenizer.decode(tokenizer.encode(to_pixels(stacked(pictures), tokenizer.device)))))
@@ -129,7 +130,7 @@ def pairs_sheet(tokenizer: ImageTokenizer, scenes: SceneDataset, path: Path, cou
 
 
 def measure(
-    tokenizer: ImageTokenizer, scenes: SceneDataset, indices: Sequence[int], batch_size: int = 32
+    tokenizer: ImageTokenizer, scenes: Pictures, indices: Sequence[int], batch_size: int = 32
 ) -> dict[str, float]:
     """Mean PSNR in dB, and the share of the codebook in use, over scenes."""
     values, used = [], torch.zeros(tokenizer.codebook_size, dtype=torch.bool)
@@ -143,9 +144,13 @@ def measure(
 
 
 @without_denormals
-def train(config_path: Path, resume: bool = False) -> None:
-    """Train by the configuration file; the averaged weights go to runs/NAME/weights at every checkpoint."""
-    config = read_config(config_path, TokenizerConfig)
+def train(config_path: Path, resume: bool = False, data: str | None = None) -> None:
+    """Train by the configuration file; the averaged weights go to runs/NAME/weights at every checkpoint.
+
+    Args:
+        data: folder of pictures, in place of the file's.
+    """
+    config = read_config(config_path, TokenizerConfig, data=data)
     torch.manual_seed(config.seed)
     model = ImageTokenizer(config.levels, config.channels, config.encoder_blocks, config.decoder_blocks)
     if config.start_from:
@@ -159,8 +164,9 @@ def train(config_path: Path, resume: bool = False) -> None:
     trainer = Trainer(config, module, [optimizer])
     if resume:
         trainer.resume()
-    scenes = SceneDataset(config.seed, config.size, "train", config.vocabulary)
-    fresh = SceneDataset(config.seed + 1, config.size, "train", config.vocabulary)
+    scenes = open_pictures(config.data, config.seed, config.size, "train", config.vocabulary)
+    unseen: Split = "train" if config.data is None else "tune"
+    fresh = open_pictures(config.data, config.seed + 1, config.size, unseen, config.vocabulary)
     forward = torch.compile(model) if config.compile else model
 
     def loss(batch: SceneBatch, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:

@@ -11,9 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..data.scenes import SceneDataset
 from ..models.tokenizer import ImageTokenizer
-from .data import scene_batches
+from .data import Pictures, scene_batches
 from .masked import MaskedConfig
 
 _SHARD = 4096
@@ -42,7 +41,7 @@ class TokenSource:
 
     def __init__(
         self,
-        scenes: SceneDataset,
+        scenes: Pictures,
         tokenizer: ImageTokenizer,
         config: MaskedConfig,
         device: torch.device,
