@@ -12,11 +12,10 @@ def main() -> None:
     """Serves the app; on bad settings or a missing checkpoint, says what to do in one line and exits with status 2."""
     try:
         settings = load_settings()
-        page = build(load_runtime(settings, every_gpu=True), settings)
+        launch(build(load_runtime(settings, every_gpu=True), settings), settings)
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    launch(page, settings)
 
 
 if __name__ == "__main__":

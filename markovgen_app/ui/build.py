@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 from PIL import Image
+from starlette.routing import BaseRoute
 
 from markovgen_app.runtime import Runtime
 from markovgen_app.settings import Settings
@@ -57,9 +58,14 @@ def code_url(settings: Settings) -> str | None:
 
 
 def launch(page: gr.Blocks, settings: Settings, **options: Any) -> Any:
-    """Serves the page; `options` go to Gradio's `launch`."""
+    """Serves the page, and the study that the settings name; `options` go to Gradio's `launch`.
+
+    Raises:
+        UserError: the study cannot be opened.
+    """
     return page.launch(
         **{
+            "app_kwargs": {"routes": _study_routes(settings)},
             "server_name": settings.host,
             "server_port": settings.port,
             "theme": theme(),
@@ -74,3 +80,12 @@ def launch(page: gr.Blocks, settings: Settings, **options: Any) -> Any:
             **options,
         }
     )
+
+
+def _study_routes(settings: Settings) -> list[BaseRoute]:
+    """The pages /rate and /results, which come before Gradio's own; none without a study."""
+    if settings.study is None:
+        return []
+    from markovgen_app.study.site import Site
+
+    return Site.open(settings.study, settings).routes
