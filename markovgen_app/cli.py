@@ -188,11 +188,14 @@ def serve(
     port: Annotated[
         int | None, typer.Option("--port", help="port to listen on [default: 7860]", show_default=False)
     ] = None,
+    study: Annotated[
+        Path | None, typer.Option("--study", help="folder of a study to serve at /rate and /results", show_default=False)
+    ] = None,
 ) -> None:
     """Serve the app."""
     from .settings import load_settings
 
-    settings = load_settings(model=model, device=device, host=host, port=port)
+    settings = load_settings(model=model, device=device, host=host, port=port, study=study)
     from .runtime import load_runtime
 
     runtime = load_runtime(settings, every_gpu=True)
