@@ -189,7 +189,7 @@ def serve(
         int | None, typer.Option("--port", help="port to listen on [default: 7860]", show_default=False)
     ] = None,
     study: Annotated[
-        Path | None, typer.Option("--study", help="folder of a study to serve at /rate and /results", show_default=False)
+        Path | None, typer.Option("--study", help="a study to serve at /rate and /results", show_default=False)
     ] = None,
 ) -> None:
     """Serve the app."""
