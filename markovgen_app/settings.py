@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +30,11 @@ class Settings(BaseSettings):
     low_memory: bool = Field(
         default=False, description="keep the models in main memory, on the device only while they work"
     )
-    host: str = Field(default="127.0.0.1", min_length=1, description="address that the app listens on")
+    host: str = Field(
+        default_factory=lambda: "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1",
+        min_length=1,
+        description="address that the app listens on; all of them in a Space, whose proxy comes from outside",
+    )
     port: int = Field(default=7860, ge=1, le=65535, description="port that the app listens on")
     queue_size: int = Field(default=32, ge=1, description="visitors who may wait in line")
     visitor_burst: int = Field(default=12, ge=0, description="pictures a visitor may ask for at once; 0 for no limit")
