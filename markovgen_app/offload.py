@@ -10,7 +10,7 @@ import torch
 from accelerate.utils.memory import clear_device_cache
 from torch import nn
 
-_ENTRANCES = ("forward", "hidden", "logits", "encode", "decode")
+_ENTRANCES = ("forward", "hidden", "logits", "coarse_states", "fine_states", "encode", "decode")
 
 
 def one_at_a_time(models: Sequence[nn.Module], device: torch.device) -> None:

@@ -31,10 +31,11 @@ class Picture:
         settings: fields of the request that makes this picture again, alone (`GenerateRequest(**settings)`).
         seed: its own seed.
         method: name of the decoding method.
-        steps: planned decoding steps.
+        steps: planned decoding steps of the base.
         seconds: wall time of the whole request, with every picture in it.
         model_seconds: of those, the time that the models and the decoding loop worked; previews are not counted.
-        transformer_calls: decoding steps that were computed.
+        transformer_calls: decoding steps that were computed, of all stages.
+        planned_calls: decoding steps that all stages plan, which is what the method full computes.
         prompt: as given.
     """
 
@@ -46,6 +47,7 @@ class Picture:
     seconds: float
     model_seconds: float
     transformer_calls: int
+    planned_calls: int
     prompt: str
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,19 +22,12 @@ from torch import Tensor
 from .checkpoint import check_checkpoint, check_model, class_of, download, find_checkpoint, is_hub_id, tensor_names
 from .decoding.editing import EditSettings, edit, rounds_of
 from .decoding.guidance import guided_logits
-from .decoding.sampler import (
-    METHODS,
-    DecodingSettings,
-    DecodingStep,
-    Refine,
-    TokensToLogits,
-    decode,
-    hide,
-    method_settings,
-)
+from .decoding.sampler import METHODS, DecodingSettings, DecodingStep, Refine, decode, hide
 from .errors import UserError
+from .ladder import Finer, Stage, check_field, check_ladder, further_parts, part_names
 from .models.mrf import MarkovRandomField
-from .models.text import TextEncoder
+from .models.super_resolution import SuperResolutionTransformer
+from .models.text import TextEncoder, TextStates
 from .models.tokenizer import ImageTokenizer
 from .models.transformer import MuseTransformer
 from .offload import one_at_a_time
@@ -47,10 +40,14 @@ from .vocabulary import Vocabulary
 if TYPE_CHECKING:
     from .models.amused import AmusedTokenizer, AmusedTransformer
 
-__all__ = ["MarkovGenPipeline", "Picture", "Result", "StepEvent", "read_settings"]
+__all__ = ["MarkovGenPipeline", "Picture", "Result", "StepEvent", "check_field", "read_settings"]
 
 _PARTS = {"transformer": MuseTransformer, "tokenizer": ImageTokenizer}
-_OPTIONAL_PARTS = {"mrf": MarkovRandomField}
+_OPTIONAL_PARTS = {
+    "mrf": MarkovRandomField,
+    "super_resolution": SuperResolutionTransformer,
+    "super_resolution_mrf": MarkovRandomField,
+}
 _SHARD_SIZE = "9MB"
 _NEAREST = 3
 _AMUSED = "AmusedPipeline"  # the class that checkpoints of aMUSEd name
@@ -71,19 +68,21 @@ class StepEvent:
     Attributes:
         step: the state of the loop.
         fraction: of the steps that will be done, in (0, 1].
-        label: "base 7/24".
+        label: "base 7/24", "base 24/24 · super-resolution 2/8".
         patch: where the loop works.
+        stage: what it fills in.
     """
 
     step: DecodingStep
     fraction: float
     label: str
     patch: Patch
+    stage: Stage
     _to_images: TokensToImages = field(repr=False)
 
     @cached_property
     def images(self) -> list[Image.Image]:
-        """Previews of what is predicted so far, one a picture; decoded when first asked for."""
+        """Previews of what is predicted so far, one a picture, of the stage's size; decoded when first asked for."""
         return self._to_images(self.step.predicted)
 
 
@@ -95,7 +94,7 @@ class Result:
         images: the pictures, in the order of their seeds.
         request: what was asked for, with the seed settled.
         notes: lines for the person who asked, such as on a prompt that is too long to be read to its end.
-        frames: predicted tokens after every step, each (count, n).
+        frames: predicted tokens after every step of the last stage, each (count, n).
     """
 
     images: list[Picture]
@@ -105,11 +104,11 @@ class Result:
     _to_images: Sequence[TokensToImages] = field(repr=False)  # one a frame
 
     def frame(self, step: int, index: int = 0) -> Image.Image:
-        """One picture as it was predicted after a step, counted from 0."""
+        """One picture as it was predicted after a step of the last stage, counted from 0."""
         return self._to_images[step](self.frames[step][index : index + 1], [index])[0]
 
     def filmstrip(self, index: int = 0) -> list[Image.Image]:
-        """One picture as it was predicted after every step, the last one being the result."""
+        """One picture as it was predicted after every step of the last stage, the last one being the result."""
         return [self.frame(step, index) for step in range(len(self.frames))]
 
 
@@ -123,6 +122,9 @@ class MarkovGenPipeline(DiffusionPipeline):
             weights, and always works in float32.
         vocabulary: the words that the weights know.
         mrf: the random field over the transformer's tokens, what the method markovgen needs.
+        super_resolution: makes larger pictures of the transformer's tokens.
+        super_resolution_mrf: the random field over its tokens.
+        further: stages above that, from the lowest up: transformer and random field, or None.
         defaults: what a request of these weights asks for where it does not say, if not the request's own defaults.
 
     Raises:
@@ -134,6 +136,8 @@ class MarkovGenPipeline(DiffusionPipeline):
     transformer: MuseTransformer | AmusedTransformer
     tokenizer: ImageTokenizer | AmusedTokenizer
     mrf: MarkovRandomField | None
+    super_resolution: SuperResolutionTransformer | None
+    super_resolution_mrf: MarkovRandomField | None
 
     def __init__(
         self,
@@ -142,6 +146,9 @@ class MarkovGenPipeline(DiffusionPipeline):
         text_encoder: TextEncoder | None = None,
         vocabulary: Vocabulary | None = None,
         mrf: MarkovRandomField | None = None,
+        super_resolution: SuperResolutionTransformer | None = None,
+        super_resolution_mrf: MarkovRandomField | None = None,
+        further: Sequence[Finer] = (),
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -155,13 +162,19 @@ class MarkovGenPipeline(DiffusionPipeline):
                 f"The text encoder's states are {text_encoder.width} wide, the transformer reads"
                 f" {transformer.config.text_width}: choose the text encoder that it was trained with."
             )
-        if mrf is not None:
-            check_field(mrf, transformer)
+        if super_resolution is None and (super_resolution_mrf is not None or further):
+            raise UserError("There is no super-resolution transformer for what stands above it: give it, too.")
         self.register_modules(
-            transformer=transformer.eval().requires_grad_(False),
-            tokenizer=tokenizer.eval().requires_grad_(False),
-            mrf=None if mrf is None else mrf.eval().requires_grad_(False),
+            transformer=transformer,
+            tokenizer=tokenizer,
+            mrf=mrf,
+            super_resolution=super_resolution,
+            super_resolution_mrf=super_resolution_mrf,
         )
+        self._further = tuple(further)
+        for part in self._parts().values():
+            part.eval().requires_grad_(False)
+        check_ladder(self.stages)
         self._text_encoder = text_encoder
         self.vocabulary = vocabulary or Vocabulary()
         self.defaults = dict(defaults or {})
@@ -200,6 +213,7 @@ class MarkovGenPipeline(DiffusionPipeline):
         if mrf is not None:
             given["mrf"] = load_field(mrf)
             present.discard("mrf")
+        given["further"] = [_load_finer(folder, *names, dtype) for names in further_parts(folder)]
         try:
             pipeline = super().from_pretrained(str(folder), dtype=dtype, local_files_only=True, **given, **options)
         except UserError:
@@ -241,12 +255,15 @@ class MarkovGenPipeline(DiffusionPipeline):
                 "aMUSEd's weights stay as they are: copy its folder, and put a random field into mrf/ there."
             )
         parts = {name: _to_store(part) for name, part in self._parts().items()}
+        above = {name: parts.pop(name) for name in list(parts) if name not in (*_PARTS, *_OPTIONAL_PARTS)}
         stored = type(self)(**parts)
         options = {"max_shard_size": _SHARD_SIZE, **options, "safe_serialization": True}
         folder = Path(save_directory)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             super(MarkovGenPipeline, stored).save_pretrained(str(folder), **options)
+            for name, part in above.items():
+                part.save_pretrained(str(folder / name), **options)
             self.vocabulary.save(folder)
         except (OSError, SafetensorError) as error:
             raise write_error(folder, error) from error
@@ -279,7 +296,16 @@ class MarkovGenPipeline(DiffusionPipeline):
     def _parts(self) -> dict[str, torch.nn.Module]:
         """The image models that are there, by name."""
         named = {name: getattr(self, name) for name in [*_PARTS, *_OPTIONAL_PARTS]}
+        for number, parts in enumerate(self._further, 2):
+            named |= dict(zip(part_names(number), parts, strict=True))
         return {name: part for name, part in named.items() if part is not None}
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that the checkpoint has, from the base up."""
+        finer = [] if self.super_resolution is None else [(self.super_resolution, self.super_resolution_mrf)]
+        above = (Stage(number, *parts) for number, parts in enumerate([*finer, *self._further], 1))
+        return (Stage(0, self.transformer, self.mrf), *above)
 
     @property
     def text_encoder(self) -> TextEncoder:
@@ -290,14 +316,36 @@ class MarkovGenPipeline(DiffusionPipeline):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of tokens."""
+        """Rows and columns of the base's tokens."""
         return self.transformer.grid
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of the pictures in pixels."""
+        """Width and height in pixels of the pictures that the base makes and changes."""
         height, width = self.grid
         return width * self.tokenizer.factor, height * self.tokenizer.factor
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sides of the pictures that can be asked for in pixels, from the base's up."""
+        return tuple(max(stage.grid) * self.tokenizer.factor for stage in self.stages)
+
+    def stages_for(self, request: DecodingRequest) -> tuple[Stage, ...]:
+        """The stages that a request goes through: all up to its size; the base alone where a picture is changed.
+
+        Raises:
+            UserError: no stage makes pictures of that size.
+        """
+        if not isinstance(request, GenerateRequest):
+            return self.stages[:1]
+        if request.size is None:
+            return self.stages
+        if request.size not in self.sizes:
+            sides = " or ".join(f"{side}" for side in self.sizes)
+            raise UserError(
+                f"These weights make pictures of {sides} pixels, not of {request.size}: choose such a size."
+            )
+        return self.stages[: self.sizes.index(request.size) + 1]
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -337,20 +385,20 @@ class MarkovGenPipeline(DiffusionPipeline):
         return lines
 
     def settled(self, request: RequestT) -> RequestT:
-        """A request with the checkpoint's defaults where neither it nor its kind of request says otherwise."""
+        """A request with the checkpoint's size and defaults where neither it nor its kind of request says otherwise."""
         own, common = type(request).model_fields, DecodingRequest.model_fields
         missing = {
             name: value
             for name, value in self.defaults.items()
             if name not in request.model_fields_set and own[name].default == common[name].default
         }
+        if isinstance(request, GenerateRequest) and request.size is None:
+            missing["size"] = self.sizes[-1]
         return request.model_copy(update=missing) if missing else request
 
     def decoding_settings(self, request: DecodingRequest) -> DecodingSettings:
-        """The loop's settings for a request."""
-        request = self.settled(request)
-        options = request.model_dump(include=set(DecodingSettings.__dataclass_fields__) - {"steps", "exit_step"})
-        return method_settings(request.method, request.steps, request.exit_step, **options)
+        """The base's settings of the loop for a request."""
+        return self.stages[0].settings(self.settled(request))
 
     def run(self, request: DecodingRequest) -> Iterator[StepEvent | Result]:
         """Make pictures, or change them: a `StepEvent` after every decoding step, then one `Result`.
@@ -364,34 +412,39 @@ class MarkovGenPipeline(DiffusionPipeline):
         """
         started = time.perf_counter()
         request = self.settled(request).with_seed()
-        settings = self.decoding_settings(request)
-        refine = self._refine(request)
+        stages = self.stages_for(request)
+        works = [_Work.of(stage, request, self.device) for stage in stages]
         watch = _Stopwatch(self.device)
         with watch:
             texts = self.text_encoder.encode([request.prompt, _away_from(request)]).to(self.device)
-            logits = guided_logits(
-                self._model(request.count), texts[[0]].repeat_interleave(request.count), texts[[1]], settings
-            )
-        generators = [torch.Generator().manual_seed(seed) for seed in request.seeds]
         frames: list[Tensor] = []
         views: list[TokensToImages] = []
         calls = 0
         passes = patches(request, self.size, self.grid)
         patch = next(passes)
         while True:
-            with watch:
-                tokens, is_open = self._start(patch, request.count)
-                steps, total = self._steps(request, patch, logits, tokens, is_open, settings, generators, refine)
-            while True:
+            before = ""
+            done = 0
+            for work in works:
                 with watch:
-                    step = next(steps, None)
-                if step is None:
-                    break
-                frames.append(step.predicted)
-                views.append(self._view(patch.preview))
-                calls += request.steps if isinstance(request, EditRequest) else 1
-                fraction = (patch.number - 1 + step.index / total) / patch.total
-                yield StepEvent(step, fraction, _label(request, patch, step.index, total), patch, views[-1])
+                    coarse = frames[-1] if work.stage.number else None
+                    steps, total = self._steps(request, patch, work, texts, coarse)
+                if work.stage.number:
+                    frames, views = [], []
+                planned = done + total + sum(later.longest for later in works[work.stage.number + 1 :])
+                while True:
+                    with watch:
+                        step = next(steps, None)
+                    if step is None:
+                        break
+                    frames.append(step.predicted)
+                    views.append(self._view(patch.preview))
+                    calls += request.steps if isinstance(request, EditRequest) else 1
+                    fraction = (patch.number - 1 + (done + step.index) / planned) / patch.total
+                    label = before + _label(request, patch, work.stage, step.index, total)
+                    yield StepEvent(step, fraction, label, patch, work.stage, views[-1])
+                before = f"{label} · "
+                done += total
             with watch:
                 images = self._view(patch)(frames[-1])
             try:
@@ -410,11 +463,13 @@ class MarkovGenPipeline(DiffusionPipeline):
                 seconds=seconds,
                 model_seconds=watch.seconds,
                 transformer_calls=calls,
+                planned_calls=sum(stage.steps(request)[0] for stage in stages),
                 prompt=request.prompt,
             )
             for image, seed in zip(images, request.seeds, strict=True)
         ]
-        yield Result(pictures, request, self.notes(request), frames, views)
+        notes = [*self.notes(request), *(note for stage in stages for note in stage.notes(request))]
+        yield Result(pictures, request, notes, frames, views)
 
     def result(self, request: DecodingRequest) -> Result:
         """What a request leads to, without the steps on the way; raises UserError as `run` does."""
@@ -431,14 +486,15 @@ class MarkovGenPipeline(DiffusionPipeline):
         return self.result(GenerateRequest.validated(prompt=prompt, **fields))
 
     def to_images(self, tokens: Tensor) -> list[Image.Image]:
-        """Pictures of tokens (B, n)."""
+        """Pictures of tokens (B, n) of any stage."""
+        grid = next(stage.grid for stage in self.stages if stage.positions == tokens.shape[1])
         one_by_one = tokens.split(1) if tokens.device.type == "cpu" else [tokens]
-        pixels = torch.cat([self.tokenizer.decode(part, self.grid) for part in one_by_one])  # (B, 3, H, W)
+        pixels = torch.cat([self.tokenizer.decode(part, grid) for part in one_by_one])  # (B, 3, H, W)
         return [Image.fromarray(picture) for picture in to_levels(pixels)]
 
     @torch.no_grad()
     def encode(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """Tokens (B, n) of pictures of the model's size; on a CPU picture by picture, as `_model`."""
+        """Tokens (B, n) of pictures of the model's size; on a CPU picture by picture, as `Stage.model`."""
         pixels = to_pixels(stacked([np.asarray(picture) for picture in pictures]), self.device)  # (B, 3, H, W)
         batches = pixels.split(1) if self.device.type == "cpu" else [pixels]
         return torch.cat([self.tokenizer.encode(batch) for batch in batches])
@@ -454,29 +510,34 @@ class MarkovGenPipeline(DiffusionPipeline):
         return self.encode(views), is_open
 
     def _steps(
-        self,
-        request: DecodingRequest,
-        patch: Patch,
-        logits: TokensToLogits,
-        tokens: Tensor,
-        is_open: Tensor,
-        settings: DecodingSettings,
-        generators: Sequence[torch.Generator],
-        refine: Refine | None,
+        self, request: DecodingRequest, patch: Patch, work: _Work, texts: TextStates, coarse: Tensor | None
     ) -> tuple[Iterator[DecodingStep], int]:
-        """The loop over one patch, and how many steps it takes at most."""
-        mask_id = self.transformer.mask_token_id
+        """The loop of a stage over one patch, and how many steps it takes at most.
+
+        Args:
+            texts: of the prompt, and of what to keep away from.
+            coarse: tokens of the stage below; None for the base.
+        """
+        stage, settings, count = work.stage, work.settings, request.count
+        model = stage.model(count, self.device, coarse)
+        logits = guided_logits(model, texts[[0]].repeat_interleave(count), texts[[1]], settings)
+        mask_id = stage.mask_token_id
+        if coarse is None:
+            tokens, is_open = self._start(patch, count)
+        else:
+            tokens = torch.full((count, stage.positions), mask_id, device=self.device)
+            is_open = torch.ones_like(tokens, dtype=torch.bool)
         if isinstance(request, EditRequest):
             edits = EditSettings(rounds_of(request.strength), request.share)
             rounds = edit(
-                logits, tokens, mask_id, settings, generators,
-                grid=self.grid, edit_settings=edits, editable=is_open, refine=refine,
+                logits, tokens, mask_id, settings, work.generators,
+                grid=stage.grid, edit_settings=edits, editable=is_open, refine=work.refine,
             )  # fmt: skip
             return rounds, edits.rounds
-        hidden = hide(tokens, mask_id, is_open, patch.share, generators)
-        steps = decode(logits, hidden, mask_id, settings, generators, grid=self.grid, refine=refine)
+        hidden = hide(tokens, mask_id, is_open, patch.share, work.generators)
+        steps = decode(logits, hidden, mask_id, settings, work.generators, grid=stage.grid, refine=work.refine)
         unknown = int((hidden == mask_id).sum(dim=1).max())
-        return steps, min(settings.exit_step or settings.steps, max(1, unknown))
+        return steps, min(work.longest, max(1, unknown))
 
     def _view(self, patch: Patch) -> TokensToImages:
         def images(tokens: Tensor, rows: Sequence[int] | None = None) -> list[Image.Image]:
@@ -484,39 +545,24 @@ class MarkovGenPipeline(DiffusionPipeline):
 
         return images
 
-    def _refine(self, request: DecodingRequest) -> Refine | None:
-        """What the random field does at the exit of the method markovgen; on a CPU picture by picture, as `_model`."""
-        if request.method != "markovgen":
-            return None
-        if self.mrf is None:
-            raise UserError(
-                "This checkpoint has no random field: choose another method, name a field's folder (--mrf), or train"
-                " one with `markovgen train mrf`."
-            )
-        refine = self.mrf.refine(request.mrf_iterations, clamp=request.mrf_clamp)
-        if self.device.type != "cpu":
-            return refine
 
-        def each_alone(logits: Tensor, tokens: Tensor, undecided: Tensor) -> Tensor:
-            rows = zip(logits.split(1), tokens.split(1), undecided.split(1), strict=True)
-            return torch.cat([refine(*row) for row in rows])
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What one request does on one stage."""
 
-        return each_alone
+    stage: Stage
+    settings: DecodingSettings
+    refine: Refine | None
+    generators: list[torch.Generator]
 
-    def _model(self, batch: int) -> Callable[..., Tensor]:
-        """The transformer, for a batch of pictures or twice as many rows; on a CPU picture by picture.
+    @classmethod
+    def of(cls, stage: Stage, request: DecodingRequest, device: torch.device) -> _Work:
+        return cls(stage, stage.settings(request), stage.refine(request, device), stage.generators(request.seeds))
 
-        Kernels choose their order of summation by the size of the batch, and the last bit of a logit can decide a
-        token: fixed shapes make a picture independent of its batch. Batching would gain a CPU little.
-        """
-        if self.device.type != "cpu":
-            return self.transformer
-
-        def each_alone(*inputs: Tensor) -> Tensor:
-            rows = [self.transformer(*(each[index::batch] for each in inputs)) for index in range(batch)]
-            return torch.stack(rows, dim=1).flatten(0, 1)  # (1 or 2, batch, n, V) -> (rows, n, V)
-
-        return each_alone
+    @property
+    def longest(self) -> int:
+        """The most steps that it takes."""
+        return self.settings.exit_step or self.settings.steps
 
 
 def _away_from(request: DecodingRequest) -> str:
@@ -525,10 +571,10 @@ def _away_from(request: DecodingRequest) -> str:
     return ", ".join(text for text in (source, request.negative_prompt) if text)
 
 
-def _label(request: DecodingRequest, patch: Patch, index: int, total: int) -> str:
+def _label(request: DecodingRequest, patch: Patch, stage: Stage, index: int, total: int) -> str:
     """ "base 7/24", "round 7/50", "window 2/3 · base 7/24"."""
     window = f"window {patch.number}/{patch.total} · " if patch.total > 1 else ""
-    return f"{window}{'round' if isinstance(request, EditRequest) else 'base'} {index}/{total}"
+    return f"{window}{'round' if isinstance(request, EditRequest) else stage.name} {index}/{total}"
 
 
 def synchronize(device: torch.device) -> None:
@@ -571,14 +617,19 @@ def load_field(source: str | os.PathLike[Any]) -> MarkovRandomField:
     return field_of_folder
 
 
-def check_field(mrf: MarkovRandomField, transformer: MuseTransformer | AmusedTransformer) -> None:
-    """Raise UserError where a random field is over other tokens than the transformer's."""
-    own, wanted = (*mrf.grid, mrf.config.codebook_size), (*transformer.grid, transformer.config.codebook_size)
-    if own != wanted:
-        raise UserError(
-            f"The random field is over {own[0]} × {own[1]} tokens of {own[2]} codes, the transformer's are"
-            f" {wanted[0]} × {wanted[1]} of {wanted[2]}: take the field that was trained for this checkpoint."
-        )
+def _load_finer(folder: Path, transformer: str, mrf: str | None, dtype: torch.dtype) -> Finer:
+    """A stage above the first super-resolution, from its folders in a checkpoint.
+
+    Raises:
+        UserError: a part is damaged, or something else.
+    """
+    check_model(folder / transformer, SuperResolutionTransformer)
+    model = SuperResolutionTransformer.from_pretrained(folder / transformer, torch_dtype=dtype, use_safetensors=True)
+    _check_complete(model, folder / transformer)
+    field_above = None if mrf is None else load_field(folder / mrf)
+    if field_above is not None:
+        torch.nn.Module.to(field_above, dtype)
+    return model, field_above
 
 
 def _to_store(model: Any) -> Any:

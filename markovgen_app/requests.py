@@ -117,6 +117,26 @@ class GenerateRequest(DecodingRequest):
 
     task: ClassVar[str] = "generate"
 
+    size: int | None = Field(
+        default=None,
+        ge=8,
+        le=4096,
+        description="side of the picture in pixels; the largest that the weights make if not given",
+    )
+    super_resolution_steps: int = Field(
+        default=8, ge=1, le=256, description="planned decoding steps of every stage above the first"
+    )
+    super_resolution_exit_step: int | None = Field(
+        default=None, ge=1, le=256, description="stop those stages after this step; 3 of 8 of their steps if not given"
+    )
+
+    @model_validator(mode="after")
+    def _super_resolution_exit_within_steps(self) -> Self:
+        exit_step, steps = self.super_resolution_exit_step, self.super_resolution_steps
+        if exit_step is not None and exit_step > steps:
+            raise ValueError(f"Super resolution exit step must be between 1 and the {steps} steps, not {exit_step}.")
+        return self
+
 
 class PictureRequest(DecodingRequest):
     """What all requests about a picture that is there share. The picture itself is not among the dumped settings."""

@@ -21,7 +21,7 @@ from markovgen_app.requests import GenerateRequest
 def picture(prompt: str = "a panda", **fields: Any) -> Picture:
     request = GenerateRequest(prompt=prompt, seed=7, **fields)
     image = Image.effect_noise((32, 16), 50).convert("RGB")
-    return Picture(image, request.model_dump(), 7, request.method, request.steps, 1.0, 0.5, 24, request.prompt)
+    return Picture(image, request.model_dump(), 7, request.method, request.steps, 1.0, 0.5, 24, 24, request.prompt)
 
 
 def png_with(value: str) -> io.BytesIO:
@@ -73,7 +73,7 @@ def test_no_file_is_overwritten(tmp_path: Path) -> None:
 
 @given(st.text(max_size=300))
 def test_any_prompt_gives_a_plain_file_name(prompt: str) -> None:
-    name = Picture(Image.new("RGB", (1, 1)), {}, 1, "full", 1, 0, 0, 1, prompt).name
+    name = Picture(Image.new("RGB", (1, 1)), {}, 1, "full", 1, 0, 0, 1, 1, prompt).name
     assert name.isascii() and "/" not in name and not name.startswith((".", "_")) and len(name) < 90
 
 

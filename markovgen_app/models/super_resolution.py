@@ -111,7 +111,7 @@ class SuperResolutionTransformer(TokenTransformer):
         rows, columns = self.config.coarse_grid
         return rows, columns
 
-    def _coarse_states(self, coarse_tokens: Tensor) -> Tensor:
+    def coarse_states(self, coarse_tokens: Tensor) -> Tensor:
         """What the encoder reads in coarse tokens (B, n'): (B, n', d)."""
         rows, columns = self.coarse_grid
         if coarse_tokens.shape[1] != rows * columns:
@@ -124,7 +124,7 @@ class SuperResolutionTransformer(TokenTransformer):
             x = block(x)
         return self.coarse_norm(x)
 
-    def _fine_states(
+    def fine_states(
         self, tokens: Tensor, text_states: Tensor, text_mask: Tensor, pooled_text: Tensor, coarse_states: Tensor
     ) -> Tensor:
         """Last hidden states of the fine tokens, normalised, (B, n, f), given the states of the coarse ones."""
@@ -149,8 +149,8 @@ class SuperResolutionTransformer(TokenTransformer):
         self, tokens: Tensor, text_states: Tensor, text_mask: Tensor, pooled_text: Tensor, coarse_tokens: Tensor
     ) -> Tensor:
         """Last hidden states of the fine tokens, normalised, (B, n, f); arguments as in `forward`."""
-        coarse_states = self._coarse_states(coarse_tokens)
-        return self._fine_states(tokens, text_states, text_mask, pooled_text, coarse_states)
+        coarse_states = self.coarse_states(coarse_tokens)
+        return self.fine_states(tokens, text_states, text_mask, pooled_text, coarse_states)
 
     def given(self, coarse_tokens: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
         """The model with its coarse tokens (B, n') settled, called as the base transformer is.
@@ -158,12 +158,12 @@ class SuperResolutionTransformer(TokenTransformer):
         They are read once, however many decoding steps follow. The rows of a call are those of `coarse_tokens`, or
         several times those one after another, as guidance has it.
         """
-        coarse_states = self._coarse_states(coarse_tokens)
+        coarse_states = self.coarse_states(coarse_tokens)
 
         def model(tokens: Tensor, text_states: Tensor, text_mask: Tensor, pooled_text: Tensor) -> Tensor:
             self._check_fits(tokens)
             repeated = coarse_states.repeat(len(tokens) // len(coarse_states), 1, 1)
-            return self.logits(self._fine_states(tokens, text_states, text_mask, pooled_text, repeated))
+            return self.logits(self.fine_states(tokens, text_states, text_mask, pooled_text, repeated))
 
         return model
 

@@ -1,0 +1,200 @@
+"""The ladder of stages that a checkpoint climbs: each fills a finer grid of tokens than the one before.
+
+The base stage turns words into a coarse grid; every stage above it turns that and the words into a finer one, by the
+same decoding loop. A checkpoint's parts say its stages: `transformer` and `mrf` are the base, `super_resolution` and
+`super_resolution_mrf` the next, `super_resolution_2` and `super_resolution_2_mrf` the one after, and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .decoding.sampler import DecodingSettings, Refine, method_settings
+from .errors import UserError
+from .models.mrf import MarkovRandomField
+from .models.super_resolution import SuperResolutionTransformer
+from .models.transformer import MuseTransformer
+from .requests import DecodingRequest, GenerateRequest
+
+if TYPE_CHECKING:
+    from .models.amused import AmusedTransformer
+
+Finer = tuple[SuperResolutionTransformer, MarkovRandomField | None]
+"""A stage above the base: its transformer and its random field."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One grid of the ladder.
+
+    Attributes:
+        number: 0 for the base.
+        transformer: predicts its tokens.
+        mrf: what the method markovgen needs; without it, a stage above the base takes all of its steps.
+    """
+
+    number: int
+    transformer: MuseTransformer | AmusedTransformer | SuperResolutionTransformer
+    mrf: MarkovRandomField | None = None
+
+    @property
+    def name(self) -> str:
+        """ "base", "super-resolution", "super-resolution 2"."""
+        if self.number == 0:
+            return "base"
+        return "super-resolution" if self.number == 1 else f"super-resolution {self.number}"
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of tokens."""
+        return self.transformer.grid
+
+    @property
+    def positions(self) -> int:
+        """n, the number of tokens."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def mask_token_id(self) -> int:
+        return self.transformer.mask_token_id
+
+    def steps(self, request: DecodingRequest) -> tuple[int, int | None]:
+        """Planned steps n and exit step k of a request here; k is None where its method's own is meant."""
+        if self.number == 0:
+            return request.steps, request.exit_step
+        assert isinstance(request, GenerateRequest), "only new pictures climb the ladder"
+        planned = request.super_resolution_steps
+        return planned, request.super_resolution_exit_step or default_super_resolution_exit(planned)
+
+    def settings(self, request: DecodingRequest) -> DecodingSettings:
+        """The loop's settings for a request."""
+        options = request.model_dump(include=set(DecodingSettings.__dataclass_fields__) - {"steps", "exit_step"})
+        method = "full" if self._lacks_field(request) else request.method
+        return method_settings(method, *self.steps(request), **options)
+
+    def notes(self, request: DecodingRequest) -> list[str]:
+        """What to tell the person who asked."""
+        if not self._lacks_field(request):
+            return []
+        return [f"These weights have no random field for {self.name}, so that stage took all of its steps."]
+
+    def _lacks_field(self, request: DecodingRequest) -> bool:
+        return self.number > 0 and self.mrf is None and request.method == "markovgen"
+
+    def generators(self, seeds: Sequence[int]) -> list[torch.Generator]:
+        """One source of noise a picture: the seed's own for the base, others drawn from it for the stages above."""
+        return [torch.Generator().manual_seed(stage_seed(seed, self.number)) for seed in seeds]
+
+    def model(self, count: int, device: torch.device, coarse: Tensor | None = None) -> Callable[..., Tensor]:
+        """The transformer, for `count` pictures or twice as many rows; on a CPU picture by picture.
+
+        Kernels choose their order of summation by the size of the batch, and the last bit of a logit can decide a
+        token: fixed shapes make a picture independent of its batch. Batching would gain a CPU little.
+
+        Args:
+            coarse: (count, n') tokens of the stage below; None for the base.
+        """
+        if device.type != "cpu":
+            return self._given(coarse)
+        alone = [self._given(None if coarse is None else coarse[[index]]) for index in range(count)]
+
+        def each_alone(*inputs: Tensor) -> Tensor:
+            rows = [model(*(each[index::count] for each in inputs)) for index, model in enumerate(alone)]
+            return torch.stack(rows, dim=1).flatten(0, 1)  # (1 or 2, count, n, V) -> (rows, n, V)
+
+        return each_alone
+
+    def refine(self, request: DecodingRequest, device: torch.device) -> Refine | None:
+        """What the random field does at the exit of the method markovgen; on a CPU picture by picture, as `model`.
+
+        Raises:
+            UserError: the base has no random field.
+        """
+        if request.method != "markovgen" or self._lacks_field(request):
+            return None
+        if self.mrf is None:
+            raise UserError(
+                "This checkpoint has no random field: choose another method, name a field's folder (--mrf), or train"
+                " one with `markovgen train mrf`."
+            )
+        refine = self.mrf.refine(request.mrf_iterations, clamp=request.mrf_clamp)
+        if device.type != "cpu":
+            return refine
+
+        def each_alone(logits: Tensor, tokens: Tensor, undecided: Tensor) -> Tensor:
+            rows = zip(logits.split(1), tokens.split(1), undecided.split(1), strict=True)
+            return torch.cat([refine(*row) for row in rows])
+
+        return each_alone
+
+    def _given(self, coarse: Tensor | None) -> Callable[..., Tensor]:
+        if coarse is None:
+            return self.transformer
+        assert isinstance(self.transformer, SuperResolutionTransformer), "the base refines nothing"
+        return self.transformer.given(coarse)
+
+
+def default_super_resolution_exit(steps: int) -> int:
+    """Three eighths of the steps, at least one: MarkovGen's 3 of 8 (arXiv 2308.10997)."""
+    return max(1, round(0.375 * steps))
+
+
+def stage_seed(seed: int, stage: int) -> int:
+    """The seed of a stage's noise: the picture's own for the base, one derived from both for the stages above."""
+    return seed if stage == 0 else int(np.random.SeedSequence((seed, stage)).generate_state(1)[0])
+
+
+def part_names(number: int) -> tuple[str, str]:
+    """Folders in a checkpoint of a stage's transformer and random field, for a stage above the base."""
+    name = "super_resolution" if number == 1 else f"super_resolution_{number}"
+    return name, f"{name}_mrf"
+
+
+def further_parts(folder: Path) -> list[tuple[str, str | None]]:
+    """Names of the parts of a checkpoint's stages above the first super-resolution, from the lowest up."""
+    found: list[tuple[str, str | None]] = []
+    while (folder / part_names(len(found) + 2)[0]).is_dir():
+        transformer, field = part_names(len(found) + 2)
+        found.append((transformer, field if (folder / field).is_dir() else None))
+    return found
+
+
+def check_ladder(stages: Sequence[Stage]) -> None:
+    """Raise UserError where stages do not fit each other, or a random field is over other tokens than its stage's."""
+    for stage in stages:
+        if stage.mrf is not None:
+            check_field(stage.mrf, stage.transformer, "" if stage.number == 0 else f" of {stage.name}")
+    base = stages[0].transformer
+    for below, stage in pairwise(stages):
+        finer = stage.transformer
+        assert isinstance(finer, SuperResolutionTransformer)
+        own = (*finer.coarse_grid, finer.config.codebook_size, finer.config.text_width)
+        wanted = (*below.grid, base.config.codebook_size, base.config.text_width)
+        if own != wanted:
+            raise UserError(
+                f"{stage.name.capitalize()} refines {own[0]} × {own[1]} tokens of {own[2]} codes and reads text states"
+                f" {own[3]} wide, where {below.name} makes {wanted[0]} × {wanted[1]} of {wanted[2]} and reads"
+                f" {wanted[3]}: take the stages that were trained for each other."
+            )
+
+
+def check_field(
+    mrf: MarkovRandomField,
+    transformer: MuseTransformer | AmusedTransformer | SuperResolutionTransformer,
+    whose: str = "",
+) -> None:
+    """Raise UserError where a random field is over other tokens than the transformer's."""
+    own, wanted = (*mrf.grid, mrf.config.codebook_size), (*transformer.grid, transformer.config.codebook_size)
+    if own != wanted:
+        raise UserError(
+            f"The random field{whose} is over {own[0]} × {own[1]} tokens of {own[2]} codes, the transformer's are"
+            f" {wanted[0]} × {wanted[1]} of {wanted[2]}: take the field that was trained for this checkpoint."
+        )
