@@ -241,6 +241,8 @@ def exits_of_full(pipeline: MarkovGenPipeline, methods: Mapping[str, Mapping[str
     full = next((request for request in requests.values() if request.method == "full"), None)
     found: dict[str, Variant | None] = {}
     for name, request in requests.items():
+        if len(pipeline.stages_for(request)) > 1:  # what the finer stages add is each method's own
+            continue
         if full is None or request.model_dump(exclude=own) != full.model_dump(exclude=own):
             continue
         if request.method == "full":
