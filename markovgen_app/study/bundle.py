@@ -32,7 +32,7 @@ from ..pictures import writable_folder, write_error
 from ..requests import MAX_SEED
 from .design import spoilt_pictures
 from .identity import KEY_BYTES, Keys
-from .pictures import Size, common_size, corrupted, encoded, filled, filled_size, fitted, read_picture
+from .pictures import PNG_END, Size, common_size, corrupted, encoded, filled, filled_size, fitted, read_picture
 from .votes import CORRUPTED, Plan, Prompt, Trial
 
 PLAN, MANIFEST, PICTURES, SECRET, DRAFT, DRAFTS = (
@@ -227,12 +227,13 @@ def create(request: Request, folder: Path, make: Make, progress: Progress = lamb
         for index, prompt in enumerate(plan.prompts):
             for turn, method in enumerate(plan.methods):
                 path = _draft(folder, keys.picture_name(prompt.id, method))
-                if not path.exists():
+                if not _is_whole(path):
                     if method in found:
                         picture = read_picture(found[method][prompt.id])
                     else:
                         picture = make(method, prompt.text, picture_seed(plan.seed, index))
-                    _write(path, encoded(fitted(picture, size, f"The picture of {prompt.id} by {method}")))
+                    drawn = encoded(fitted(picture, size, f"The picture of {prompt.id} by {method}"))
+                    _write(path, drawn, sync=False)
                 if (prompt.id, method) in spoilt:
                     _spoil(path, _draft(folder, keys.picture_name(prompt.id, _spoilt_name(method))))
                 progress(index * len(plan.methods) + turn + 1, total)
@@ -311,9 +312,14 @@ def _spoilt_name(method: str) -> str:
 
 
 def _spoil(path: Path, spoilt: Path) -> None:
-    if not spoilt.exists():
+    if not _is_whole(spoilt):
         with Image.open(path) as picture:
-            _write(spoilt, encoded(corrupted(picture, path.name)))
+            _write(spoilt, encoded(corrupted(picture, path.name)), sync=False)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a draft is there to its last byte: drafts are not synced, and the power may have gone."""
+    return path.exists() and path.read_bytes()[-len(PNG_END) :] == PNG_END
 
 
 def _freeze(request: Request, folder: Path, keys: Keys, size: Size, spoilt: set[tuple[str, str]]) -> None:
@@ -357,13 +363,14 @@ def _freeze(request: Request, folder: Path, keys: Keys, size: Size, spoilt: set[
     (folder / DRAFT).unlink()
 
 
-def _write(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write a file whole and durably, or not at all."""
+def _write(path: Path, content: bytes, mode: int = 0o644, *, sync: bool = True) -> None:
+    """Write a file whole, or not at all; durably with `sync`."""
     temporary = path.with_name(f".{path.name}.part")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())
     os.replace(temporary, path)
 
 

@@ -21,6 +21,7 @@ from ..errors import UserError
 
 Size = tuple[int, int]
 
+PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _FILLING = b"fiLl"  # ancillary, private, safe to copy: https://www.w3.org/TR/png-3/#5Chunk-naming-conventions
 _CHUNK_BYTES = 12  # of a chunk without data: length, type, checksum
@@ -131,8 +132,7 @@ def filled(png: bytes, size: int) -> bytes:
         raise ValueError(f"a file of {len(png)} bytes does not fit into {size}")
     data = _FILLING + hashlib.shake_256(png).digest(room)
     chunk = struct.pack(">I", room) + data + struct.pack(">I", zlib.crc32(data))
-    end = png.rindex(b"IEND") - 4
-    return png[:end] + chunk + png[end:]
+    return png.removesuffix(PNG_END) + chunk + PNG_END
 
 
 def chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:

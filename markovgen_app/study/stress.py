@@ -205,7 +205,7 @@ def durability(rounds: int, clients: int = 20, seed: int = 0) -> dict[str, Any]:
     acknowledged = resent = 0
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="study-stress-") as temporary:
-        bundle = stress_study(Path(temporary) / "study", side=16, prompts=150)
+        bundle = stress_study(Path(temporary) / "study", side=16)
         people: list[Client] = []
         for number in range(rounds):
             if number % _LIFE == 0:
@@ -236,7 +236,6 @@ def durability(rounds: int, clients: int = 20, seed: int = 0) -> dict[str, Any]:
 async def _rate(url: str, client: Client, until: float, think: float, times: dict[str, list[float]]) -> None:
     """A person: looks at both pictures for a while, then answers."""
     async with httpx.AsyncClient(base_url=url, timeout=_PATIENCE) as http:
-        await client.join(http)
         while time.monotonic() < until:
             answer = client.next_answer()
             if answer is None:
@@ -268,6 +267,9 @@ def load(raters: int, seconds: float = 60.0, think: float = 2.0, side: int = 256
             os.sched_setaffinity(0, others)
 
             async def run() -> None:
+                async with httpx.AsyncClient(base_url=url, timeout=_PATIENCE) as http:
+                    for client in people:
+                        await client.join(http)
                 until = time.monotonic() + seconds
                 await asyncio.gather(*(_rate(url, client, until, think, times) for client in people))
 

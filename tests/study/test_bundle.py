@@ -15,6 +15,7 @@ from studies import METHODS, SIZE, a_plan, a_request, a_study, draw
 from markovgen_app.errors import UserError
 from markovgen_app.study.bundle import Bundle, Request, create
 from markovgen_app.study.design import next_session, spoilt_pictures
+from markovgen_app.study.identity import Keys
 from markovgen_app.study.pictures import chunks
 from markovgen_app.study.votes import CORRUPTED
 
@@ -95,9 +96,12 @@ def test_an_interrupted_creation_goes_on_where_it_stopped(tmp_path: Path) -> Non
         Bundle.open(tmp_path / "study")
     with pytest.raises(UserError, match="holds a half-made study with other settings"):
         create(a_request(a_plan(seed=1)), tmp_path / "study", draw)
+    keys = Keys(bytes.fromhex((tmp_path / "study" / "secret.key").read_text()))
+    half = tmp_path / "study" / "drafts" / keys.picture_name("0002", METHODS[1])
+    half.write_bytes(half.read_bytes()[:-5])  # as after a power failure
     done: list[tuple[int, int]] = []
     resumed = create(a_request(), tmp_path / "study", failing, lambda *at: done.append(at))
-    assert calls == 11 + 26, "ten were kept"
+    assert calls == 11 + 27, "nine were whole and kept"
     assert done[0] == (0, 36) and done[-1] == (36, 36)
     assert sorted(p.name for p in resumed.folder.iterdir()) == ["pictures", "pictures.json", "plan.json", "secret.key"]
     whole = a_study(tmp_path / "whole")
