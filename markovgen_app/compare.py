@@ -9,20 +9,21 @@ run was decided by, so each is, to the token, the picture that early-exit and ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from .decoding.sampler import DecodingStep, decode
+from .decoding.sampler import DecodingStep, decode, default_exit_step
 from .methods import chosen_methods
 from .pictures import Picture
 from .pipeline import Result, StepEvent
 from .requests import GenerateRequest
 from .runtime import Runtime
+from .zero_gpu import borrowing_gpu, portable
 
 FILM_COLUMNS = 8
 _KEPT_BYTES = 256 * 2**20  # of logits that wait for the filmstrip
@@ -49,7 +50,7 @@ class Refinement:
         step: the exit step k.
         undecided: how many tokens it decided.
         changed: (n,) bool, tokens that the early exit would have taken otherwise, by the same noise.
-        plain: the early exit's picture.
+        plain, refined: the pictures without the field and with it, of the base stage.
         energy_before, energy_after: of the early exit's tokens and of the field's, in nats, under the field and the
             logits of step k. Lower fits better.
     """
@@ -58,6 +59,7 @@ class Refinement:
     undecided: int
     changed: Tensor
     plain: Image.Image
+    refined: Image.Image
     energy_before: float
     energy_after: float
 
@@ -67,7 +69,8 @@ class Entry:
     """A method's picture and what it took.
 
     Attributes:
-        picture: with its settings, steps, transformer calls and seconds.
+        picture: with its settings, transformer calls and seconds.
+        steps: by stage, how many were done of how many planned.
         speedup: the full run's model time over this one's; None where full was not run.
         tokens: (n,) long, of the base stage, row-major.
         confidence: (n,) float32, the model's probability of each token when it was taken.
@@ -76,6 +79,7 @@ class Entry:
 
     method: str
     picture: Picture
+    steps: dict[str, tuple[int, int]]
     speedup: float | None
     tokens: Tensor
     confidence: Tensor
@@ -109,7 +113,7 @@ class Comparison:
     """All methods are done.
 
     Attributes:
-        request: what was asked for, with the seed settled; its method means nothing here.
+        request: what was asked for, with seed and defaults settled; its method means nothing here.
         entries: in the order asked for, by method.
         exit_step: k, after which all but full stop.
         film: empty where the full run is not among the methods.
@@ -137,9 +141,38 @@ def compare(runtime: Runtime, request: GenerateRequest, methods: Sequence[str]) 
     Raises:
         UserError: the methods cannot be compared.
     """
+    with runtime.reserved() as replica:
+        yield from _compare(replica, request, methods)
+
+
+def comparing(runtime: Runtime) -> Callable[[GenerateRequest, Sequence[str]], Iterator[Turn | Column | Comparison]]:
+    """`compare` on a runtime; in a Space on ZeroGPU all of it on one borrowed GPU. Call it before the app starts."""
+
+    def run(request: GenerateRequest, methods: Sequence[str]) -> Iterator[Turn | Column | Comparison]:
+        yield from compare(runtime, request, methods)
+
+    def seconds(request: GenerateRequest, methods: Sequence[str]) -> float:
+        return sum(runtime.estimate_seconds(request.model_copy(update={"method": name})) for name in methods)
+
+    return borrowing_gpu(run, seconds, _portable)
+
+
+def _portable(event: Turn | Column | Comparison) -> Turn | Column | Comparison:
+    """An event that can be pickled, without the logits that only this file needs."""
+    if not isinstance(event, Turn):
+        return event
+    made = portable(event.event)
+    if isinstance(made, StepEvent):
+        made = replace(made, step=replace(made.step, logits=made.step.logits[..., :0], unary=None))
+    return Turn(event.method, made)
+
+
+def _compare(
+    runtime: Runtime, request: GenerateRequest, methods: Sequence[str]
+) -> Iterator[Turn | Column | Comparison]:
     methods = chosen_methods(methods, runtime.pipeline.methods)
-    request = request.with_seed().model_copy(update={"count": 1})
-    runs = {name: runtime.run(request.model_copy(update={"method": name})) for name in methods}
+    request = runtime.pipeline.settled(request).with_seed().model_copy(update={"count": 1})
+    runs = {name: runtime.run_here(request.model_copy(update={"method": name})) for name in methods}
     records = {name: _Record(runtime, keep_logits=name == "full") for name in methods}
     try:
         for turn in count():
@@ -154,8 +187,7 @@ def compare(runtime: Runtime, request: GenerateRequest, methods: Sequence[str]) 
     finally:
         for run in runs.values():
             run.close()  # type: ignore[attr-defined]
-    early = runtime.pipeline.decoding_settings(request.model_copy(update={"method": "early-exit"}))
-    exit_step = early.exit_step or early.steps
+    exit_step = request.exit_step or default_exit_step(request.steps)
     film = []
     if "full" in records:
         for column in _film(runtime, request, exit_step, records["full"].logits):
@@ -163,9 +195,8 @@ def compare(runtime: Runtime, request: GenerateRequest, methods: Sequence[str]) 
             yield column
     full = records["full"].picture.model_seconds if "full" in records else None
     entries = {name: record.entry(name, full) for name, record in records.items()}
-    result = records[methods[0]].result
-    assert result is not None
-    yield Comparison(request, entries, exit_step, film, runtime.pipeline.grid, result.notes)
+    notes = dict.fromkeys(note for record in records.values() for note in record.notes)
+    yield Comparison(request, entries, exit_step, film, runtime.pipeline.grid, list(notes))
 
 
 class _Record:
@@ -173,9 +204,9 @@ class _Record:
 
     def __init__(self, runtime: Runtime, *, keep_logits: bool) -> None:
         self.runtime = runtime
-        self.positions = runtime.pipeline.grid[0] * runtime.pipeline.grid[1]
         self.keep_logits = keep_logits
-        self.undecided = self.positions
+        self.undecided = runtime.pipeline.stages[0].positions
+        self.steps: dict[str, tuple[int, int]] = {}
         self.logits: list[Tensor] = []
         self.last: tuple[Tensor, Tensor] | None = None
         self.refinement: Refinement | None = None
@@ -186,8 +217,9 @@ class _Record:
             self.result = event
             return
         step = event.step
-        if step.tokens.shape[1] != self.positions:
-            return  # another stage's, on a finer grid
+        self.steps[event.stage.name] = step.index, step.steps
+        if event.stage.number:
+            return  # above the base
         self.last = step.predicted[0], step.confidence[0]
         if self.keep_logits and (len(self.logits) + 1) * step.logits.nbytes <= _KEPT_BYTES:
             self.logits.append(step.logits)
@@ -200,20 +232,26 @@ class _Record:
         assert self.result is not None
         return self.result.images[0]
 
+    @property
+    def notes(self) -> list[str]:
+        assert self.result is not None
+        return self.result.notes
+
     def entry(self, method: str, full_seconds: float | None) -> Entry:
         assert self.last is not None
         tokens, confidence = (part.cpu() for part in self.last)
         speedup = None if full_seconds is None else full_seconds / self.picture.model_seconds
-        return Entry(method, self.picture, speedup, tokens, confidence, self.refinement)
+        return Entry(method, self.picture, self.steps, speedup, tokens, confidence, self.refinement)
 
     def _refinement(self, step: DecodingStep) -> Refinement:
         pipeline = self.runtime.pipeline
         assert step.plain is not None and step.unary is not None and pipeline.mrf is not None
+        plain, predicted, unary = (part.to(pipeline.device) for part in (step.plain, step.predicted, step.unary))
         with self.runtime.lock, torch.no_grad():
-            before, after = (float(pipeline.mrf.energy(tokens, step.unary)) for tokens in (step.plain, step.predicted))
-            plain = pipeline.to_images(step.plain)[0]
-        changed = (step.plain != step.predicted)[0].cpu()
-        return Refinement(step.index, self.undecided, changed, plain, before, after)
+            before, after = (float(pipeline.mrf.energy(tokens, unary)) for tokens in (plain, predicted))
+            pictures = pipeline.to_images(torch.cat([plain, predicted]))
+        changed = (plain != predicted)[0].cpu()
+        return Refinement(step.index, self.undecided, changed, pictures[0], pictures[1], before, after)
 
 
 def film_steps(steps: int, exit_step: int) -> list[int]:
@@ -226,23 +264,21 @@ def _film(runtime: Runtime, request: GenerateRequest, exit_step: int, logits: Se
     """The columns of the filmstrip, from the logits of the full run's steps; none where not even one was kept."""
     if not logits:
         return
-    pipeline = runtime.pipeline
-    refine = pipeline.mrf and pipeline.mrf.refine(request.mrf_iterations, clamp=request.mrf_clamp)
-    blank = torch.full_like(logits[0][..., 0], pipeline.transformer.mask_token_id, dtype=torch.long)  # (1, n)
+    pipeline, base = runtime.pipeline, runtime.pipeline.stages[0]
+    blank = torch.full((1, base.positions), base.mask_token_id, device=pipeline.device)
+    refined = base.mrf is not None
     for cut in film_steps(len(logits), exit_step):
-        method = request.model_copy(update={"method": "early-exit", "exit_step": cut})
-        settings = pipeline.decoding_settings(method)
-        generators = [torch.Generator().manual_seed(seed) for seed in request.seeds]
+        method = request.model_copy(update={"method": "markovgen" if refined else "early-exit", "exit_step": cut})
         with runtime.lock:
             *_, last = decode(
-                lambda tokens, step: logits[step - 1],
+                lambda tokens, step: logits[step - 1].to(tokens.device),
                 blank,
-                pipeline.transformer.mask_token_id,
-                settings,
-                generators,
-                grid=pipeline.grid,
-                refine=refine,
+                base.mask_token_id,
+                base.settings(method),
+                base.generators(request.seeds),
+                grid=base.grid,
+                refine=base.refine(method, pipeline.device),
             )
             plain = last.predicted if last.plain is None else last.plain
             pictures = pipeline.to_images(torch.cat([plain, last.predicted]))
-        yield Column(cut, pictures[0], pictures[1] if refine else None, int((plain != last.predicted).sum()))
+        yield Column(cut, pictures[0], pictures[1] if refined else None, int((plain != last.predicted).sum()))

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
+from typing import Any
 
+import gradio as gr
 import pytest
 import torch
 from amused import CODES, amused_checkpoint
 from PIL import Image
 
 from markovgen_app.cli import main
+from markovgen_app.compare import Comparison, compare
 from markovgen_app.decoding.sampler import METHODS
 from markovgen_app.errors import UserError
 from markovgen_app.models.mrf import MarkovRandomField
 from markovgen_app.pipeline import MarkovGenPipeline, StepEvent
 from markovgen_app.requests import EditRequest, GenerateRequest, InpaintRequest, OutpaintRequest
+from markovgen_app.runtime import Runtime
+from markovgen_app.ui.api import compare_endpoint, generate_endpoint
+from markovgen_app.ui.controls import advanced_options
+from markovgen_app.ui.limits import VisitorLimit
 
 
 def field(side: int = 8, codes: int = CODES) -> MarkovRandomField:
@@ -74,6 +82,19 @@ def test_what_is_not_said_is_as_amused_has_it(pipeline: MarkovGenPipeline) -> No
     assert unsaid.notes == [] and pipeline.unknown_words("a cat") == {}
     long = pipeline.notes(GenerateRequest(prompt="a cat " * 20))
     assert len(long) == 1 and "reads the first 16" in long[0]
+
+
+def test_the_app_opens_with_its_defaults(pipeline: MarkovGenPipeline, tmp_path: Path) -> None:
+    runtime = Runtime(pipeline, torch.device("cpu"), torch.float32, 0.1, 0.1)
+    with gr.Blocks():
+        controls = advanced_options(pipeline, ["full"])
+        for endpoint in (generate_endpoint, compare_endpoint):
+            call = endpoint(runtime, VisitorLimit(0, 1), str(tmp_path), metadata=True)
+            assert inspect.signature(call).parameters["guidance_scale"].default == 4.5
+    values: dict[str, Any] = {name: getattr(control, "value", None) for name, control in controls.items()}
+    assert (values["steps"], values["guidance_scale"], values["guidance_ramp"]) == (12, 4.5, False)
+    *_, comparison = compare(runtime, GenerateRequest(prompt="a cat", seed=0), ["full", "early-exit"])
+    assert isinstance(comparison, Comparison) and comparison.request.steps == 12 and comparison.exit_step == 9
 
 
 def test_previews_are_pictures(pipeline: MarkovGenPipeline) -> None:

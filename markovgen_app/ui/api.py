@@ -10,8 +10,7 @@ import gradio as gr
 from gradio.data_classes import FileData
 from gradio.processing_utils import save_bytes_to_cache
 
-from markovgen_app.compare import Comparison
-from markovgen_app.compare import compare as run_comparison
+from markovgen_app.compare import Comparison, comparing
 from markovgen_app.errors import UserError
 from markovgen_app.methods import chosen_methods, default_methods
 from markovgen_app.pipeline import Result
@@ -33,21 +32,22 @@ def generate_endpoint(
         cache: folder of the files, Gradio's own, which is emptied after a while.
         metadata: whether the files carry their settings.
     """
+    defaults = {**_DEFAULTS, **runtime.pipeline.defaults}
 
     def generate(
         prompt: str,
-        negative_prompt: str = _DEFAULTS["negative_prompt"],
-        method: Method = _DEFAULTS["method"],
-        steps: int = _DEFAULTS["steps"],
+        negative_prompt: str = defaults["negative_prompt"],
+        method: Method = defaults["method"],
+        steps: int = defaults["steps"],
         exit_step: int | None = None,
-        guidance_scale: float = _DEFAULTS["guidance_scale"],
-        temperature: float = _DEFAULTS["temperature"],
-        choice_temperature: float = _DEFAULTS["choice_temperature"],
+        guidance_scale: float = defaults["guidance_scale"],
+        temperature: float = defaults["temperature"],
+        choice_temperature: float = defaults["choice_temperature"],
         top_k: int | None = None,
-        order: Order = _DEFAULTS["order"],
-        finalise: Finalise = _DEFAULTS["finalise"],
+        order: Order = defaults["order"],
+        finalise: Finalise = defaults["finalise"],
         mrf_iterations: int | None = None,
-        mrf_clamp: bool = _DEFAULTS["mrf_clamp"],
+        mrf_clamp: bool = defaults["mrf_clamp"],
         seed: int | None = None,
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> tuple[FileData, dict[str, Any]]:
@@ -70,20 +70,22 @@ def compare_endpoint(
     runtime: Runtime, limit: VisitorLimit, cache: str, *, metadata: bool
 ) -> Callable[..., tuple[FileData, list[FileData], dict[str, Any]]]:
     """The function behind `/compare`; arguments as for `generate_endpoint`."""
+    defaults = {**_DEFAULTS, **runtime.pipeline.defaults}
     available = runtime.pipeline.methods
     usual = list(default_methods(available))
+    run = comparing(runtime)
 
     def compare(
         prompt: str,
         methods: list[str] = usual,
-        negative_prompt: str = _DEFAULTS["negative_prompt"],
-        steps: int = _DEFAULTS["steps"],
+        negative_prompt: str = defaults["negative_prompt"],
+        steps: int = defaults["steps"],
         exit_step: int | None = None,
-        guidance_scale: float = _DEFAULTS["guidance_scale"],
-        temperature: float = _DEFAULTS["temperature"],
-        finalise: Finalise = _DEFAULTS["finalise"],
+        guidance_scale: float = defaults["guidance_scale"],
+        temperature: float = defaults["temperature"],
+        finalise: Finalise = defaults["finalise"],
         mrf_iterations: int | None = None,
-        mrf_clamp: bool = _DEFAULTS["mrf_clamp"],
+        mrf_clamp: bool = defaults["mrf_clamp"],
         seed: int | None = None,
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> tuple[FileData, list[FileData], dict[str, Any]]:
@@ -93,7 +95,7 @@ def compare_endpoint(
             wanted = GenerateRequest.validated(**fields)
             chosen = chosen_methods([str(name) for name in methods], available)
             limit.take(visitor(request), len(chosen))
-            *_, comparison = run_comparison(runtime, wanted, chosen)
+            *_, comparison = run(wanted, chosen)
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from None
         assert isinstance(comparison, Comparison)

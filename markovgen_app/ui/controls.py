@@ -104,7 +104,8 @@ def advanced_options(pipeline: MarkovGenPipeline, methods: Sequence[str]) -> dic
     """
 
     def about(name: str) -> dict[str, Any]:
-        return {**_about(name), "visible": is_read(name, methods)}
+        default = {"value": pipeline.defaults[name]} if name in pipeline.defaults else {}
+        return {**_about(name), **default, "visible": is_read(name, methods)}
 
     def number(name: str, label: str, step: float, **options: Any) -> gr.Number:
         return gr.Number(label=label, step=step, **about(name), **options)
