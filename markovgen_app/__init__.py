@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import UserError
+    from .models.super_resolution import SuperResolutionTransformer
     from .models.text import TextEncoder
     from .models.tokenizer import ImageTokenizer
     from .models.transformer import MuseTransformer
@@ -30,6 +31,7 @@ _HOMES = {
     "Runtime": "runtime",
     "Settings": "settings",
     "StepEvent": "pipeline",
+    "SuperResolutionTransformer": "models.super_resolution",
     "TextEncoder": "models.text",
     "UserError": "errors",
     "Vocabulary": "vocabulary",
@@ -47,6 +49,7 @@ __all__ = [
     "Runtime",
     "Settings",
     "StepEvent",
+    "SuperResolutionTransformer",
     "TextEncoder",
     "UserError",
     "Vocabulary",

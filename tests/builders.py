@@ -9,6 +9,7 @@ import torch
 
 from markovgen_app.data.vocabulary import BACKGROUNDS, COLOURS, FREQUENT_NOUNS, STYLES
 from markovgen_app.models.mrf import MarkovRandomField
+from markovgen_app.models.super_resolution import SuperResolutionTransformer
 from markovgen_app.models.text import TextEncoder
 from markovgen_app.models.tokenizer import ImageTokenizer
 from markovgen_app.models.transformer import MuseTransformer
@@ -47,6 +48,34 @@ def tiny_field(grid: tuple[int, int] = TINY_GRID) -> MarkovRandomField:
         for parameter in field.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
     return field.eval().requires_grad_(False)
+
+
+def tiny_super_resolution(number: int = 1) -> SuperResolutionTransformer:
+    """A transformer from `tiny_transformer`'s 4 x 4 tokens to 8 x 8, or for a higher number from there up."""
+    side = TINY_GRID[0] * 2**number
+    torch.manual_seed(2)
+    generator = torch.Generator().manual_seed(2)
+    model = SuperResolutionTransformer(
+        TINY_CODES, (side, side), (side // 2, side // 2), 32, 1, 2, 2.0, fine_size=16, levels=TINY_LEVELS
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return model.eval().requires_grad_(False)
+
+
+def tiny_ladder(*, field: bool = True, further: int = 0) -> MarkovGenPipeline:
+    """`tiny_pipeline` with a stage for 64 x 64 px, with or without a random field there, and `further` ones above."""
+    return MarkovGenPipeline(
+        tiny_transformer(),
+        tiny_tokenizer(),
+        text_encoder(),
+        tiny_vocabulary(),
+        tiny_field(),
+        tiny_super_resolution(),
+        tiny_field((8, 8)) if field else None,
+        [(tiny_super_resolution(number), None) for number in range(2, 2 + further)],
+    )
 
 
 def tiny_vocabulary() -> Vocabulary:

@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -41,7 +42,7 @@ class FineBlock(nn.Module):
         return x + self.mix(F.gelu(heard))
 
 
-class SuperResolutionTransformer(TokenTransformer):
+class SuperResolutionTransformer(TokenTransformer, ModelMixin, ConfigMixin):
     """Masked fine tokens, coarse tokens and a text to logits over the codebook.
 
     Args:

@@ -77,10 +77,11 @@ class Block(nn.Module):
         return x + self.down(F.relu(self.up(normed)).square())
 
 
-class TokenTransformer(ModelMixin, ConfigMixin):
+class TokenTransformer(nn.Module):
     """What transformers over a grid of tokens have in common: embeddings of tokens and places, and logits.
 
-    Its parts are the model's own attributes, so that each model's weights keep their names.
+    Its parts are the model's own attributes, so that each model's weights keep their names. The models are diffusers'
+    as well (`ModelMixin`, `ConfigMixin`), which is where their `config` comes from.
     """
 
     config_name = "config.json"  # type: ignore[assignment]
@@ -145,7 +146,7 @@ class TokenTransformer(ModelMixin, ConfigMixin):
             raise ValueError(f"This transformer works on {height} × {width} tokens, not on {tokens.shape[1]}.")
 
 
-class MuseTransformer(TokenTransformer):
+class MuseTransformer(TokenTransformer, ModelMixin, ConfigMixin):
     """Masked image tokens and a text to logits over the codebook.
 
     Args:
