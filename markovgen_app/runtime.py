@@ -6,6 +6,7 @@ import copy
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -19,7 +20,7 @@ from .models.text import TextEncoder
 from .pipeline import MarkovGenPipeline, Result, StepEvent
 from .requests import DecodingRequest, GenerateRequest
 from .settings import Settings, model_path
-from .zero_gpu import Events, borrowing_gpu, on_zero_gpu
+from .zero_gpu import Events, borrowing_gpu, on_zero_gpu, portable
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _LOCKS: dict[str, Lock] = {}
@@ -50,7 +51,7 @@ class Runtime:
 
     def __post_init__(self) -> None:
         """On ZeroGPU, which looks for such functions before the app starts, mark the one that computes."""
-        computing = borrowing_gpu(lambda request: self.pipeline.run(request), self.estimate_seconds)
+        computing = borrowing_gpu(lambda request: self.pipeline.run(request), self.estimate_seconds, portable)
         object.__setattr__(self, "_events", computing)
 
     @property
@@ -64,7 +65,23 @@ class Runtime:
         return _LOCKS.setdefault(str(self.device), Lock())
 
     def run(self, request: DecodingRequest) -> Iterator[StepEvent | Result]:
-        """`MarkovGenPipeline.run`, one step of one request at a time on a device.
+        """`run_here`, on the replica with the fewest requests."""
+        with self.reserved() as replica:
+            yield from replica.run_here(request.with_seed())
+
+    @contextmanager
+    def reserved(self) -> Iterator[Runtime]:
+        """The replica with the fewest requests, one more meanwhile: for several runs on the same device."""
+        replica = min((self, *self.others), key=lambda each: len(each._busy))
+        ticket = object()
+        replica._busy.add(ticket)
+        try:
+            yield replica
+        finally:
+            replica._busy.discard(ticket)
+
+    def run_here(self, request: DecodingRequest) -> Iterator[StepEvent | Result]:
+        """`MarkovGenPipeline.run`, one step of one request at a time on the device.
 
         The lock is held during steps, not between them: a request that nobody reads on with blocks nobody. Where the
         device's memory does not suffice, the models are moved out and in as they are needed, from here on.
@@ -72,15 +89,6 @@ class Runtime:
         Raises:
             UserError: even that takes more memory than there is.
         """
-        replica = min((self, *self.others), key=lambda each: len(each._busy))
-        ticket = object()
-        replica._busy.add(ticket)
-        try:
-            yield from replica._run(request.with_seed())
-        finally:
-            replica._busy.discard(ticket)
-
-    def _run(self, request: DecodingRequest) -> Iterator[StepEvent | Result]:
         events = self._events(request)
         done = 0
         while True:

@@ -25,14 +25,9 @@ _LARGE, _SMALL = 384, 160  # pixels of a picture's side in a grid, and in a film
 _BODY, _HEAD = 17, 24
 
 
-def planned_steps(entry: Entry) -> int:
-    """How many steps a method set out for: rescheduled and halton plan no more than they take."""
-    return entry.picture.transformer_calls if entry.method in ("rescheduled", "halton") else entry.picture.steps
-
-
 def steps_text(entry: Entry) -> str:
-    """ "18 of 24 steps"."""
-    return f"{entry.picture.transformer_calls} of {planned_steps(entry)} steps"
+    """ "18 of 24", "18 of 24 + 3 of 8" with a stage above the base."""
+    return " + ".join(f"{done} of {planned}" for done, planned in entry.steps.values())
 
 
 def speedup_text(entry: Entry) -> str:
@@ -125,6 +120,7 @@ def entry_report(entry: Entry) -> dict[str, Any]:
         "method": entry.method,
         "seed": picture.seed,
         "steps": picture.steps,
+        "steps_by_stage": {stage: {"done": done, "planned": planned} for stage, (done, planned) in entry.steps.items()},
         "transformer_calls": picture.transformer_calls,
         "model_seconds": round(picture.model_seconds, 4),
         "speedup_over_full": None if entry.speedup is None else round(entry.speedup, 3),
@@ -145,7 +141,7 @@ def entry_report(entry: Entry) -> dict[str, Any]:
 def methods_sheet(comparison: Comparison) -> Image.Image:
     """The picture of every method over what it took."""
     panels = [
-        (entry.picture.image, TITLES[name], f"{steps_text(entry)}\n{cost_text(entry)}")
+        (entry.picture.image, TITLES[name], f"{steps_text(entry)} steps\n{cost_text(entry)}")
         for name, entry in comparison.entries.items()
     ]
     return _sheet(comparison, "Same prompt, seed, noise, weights and guidance.", panels, _LARGE)
@@ -159,9 +155,9 @@ def changes_sheet(comparison: Comparison) -> Image.Image | None:
     made = entry.refinement
     panels = [
         (made.plain, "Without the random field", f"step {made.step}, the transformer's own guesses"),
-        (entry.picture.image, "With the random field", "the same step, the same noise"),
+        (made.refined, "With the random field", "the same step, the same noise"),
         (
-            token_map(entry.picture.image, made.changed.numpy().reshape(comparison.grid)),
+            token_map(made.refined, made.changed.numpy().reshape(comparison.grid)),
             "What it changed",
             f"framed: {int(made.changed.sum())} of {made.changed.numel()} tokens",
         ),

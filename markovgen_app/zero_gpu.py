@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 from torch import Tensor
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .requests import DecodingRequest
 
 Events = Callable[["DecodingRequest"], "Iterator[StepEvent | Result]"]
+EventT = TypeVar("EventT")
 
 
 def on_zero_gpu() -> bool:
@@ -26,22 +27,27 @@ def on_zero_gpu() -> bool:
     return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true")
 
 
-def borrowing_gpu(run: Events, seconds: Callable[[DecodingRequest], float]) -> Events:
-    """`run` with a GPU borrowed for as long as each request needs; `run` itself where there is none to borrow.
+def borrowing_gpu(
+    run: Callable[..., Iterator[EventT]],
+    seconds: Callable[..., float],
+    portably: Callable[[EventT], EventT],
+) -> Callable[..., Iterator[EventT]]:
+    """`run` with a GPU borrowed for as long as each call needs; `run` itself where there is none to borrow.
 
     Args:
         run: what computes.
-        seconds: expected time of a request, which its visitor's quota pays for.
+        seconds: expected time of a call with the same arguments, which its visitor's quota pays for.
+        portably: makes an event one that can be pickled, such as `portable`.
     """
     if not on_zero_gpu():
         return run
     import spaces
 
-    def portably(request: DecodingRequest) -> Iterator[StepEvent | Result]:
-        for event in run(request):
-            yield portable(event)
+    def lent(*arguments: Any) -> Iterator[EventT]:
+        for event in run(*arguments):
+            yield portably(event)
 
-    return spaces.GPU(duration=lambda request: max(10, round(2 * seconds(request))))(portably)
+    return spaces.GPU(duration=lambda *arguments: max(10, round(2 * seconds(*arguments))))(lent)
 
 
 def portable(event: StepEvent | Result) -> StepEvent | Result:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from builders import text_encoder, tiny_pipeline, tiny_tokenizer, tiny_transformer
+from test_zero_gpu import forked
 
-from markovgen_app.compare import FILM_COLUMNS, Column, Comparison, Turn, compare, film_steps
+from markovgen_app.compare import FILM_COLUMNS, Column, Comparison, Turn, compare, comparing, film_steps
 from markovgen_app.errors import UserError
 from markovgen_app.methods import NAMES
 from markovgen_app.pipeline import MarkovGenPipeline, Result, StepEvent
@@ -145,3 +148,33 @@ def test_notes_come_once(runtime: Runtime) -> None:
 def test_columns_name_themselves(runtime: Runtime) -> None:
     columns = [event for event in compare(runtime, REQUEST, ("full", "halton")) if isinstance(event, Column)]
     assert [column.label for column in columns[:2]] == ["filmstrip: step 1", "filmstrip: step 2"]
+
+
+def test_all_methods_run_on_one_device_which_counts_as_busy() -> None:
+    second = runtime_of(tiny_pipeline())
+    first = Runtime(tiny_pipeline(), torch.device("cpu"), torch.float32, 0.1, 0.1, (second,))
+    used = []
+    for replica in (first, second):
+        replica.pipeline.transformer.register_forward_hook(lambda *_, replica=replica: used.append(replica))
+    events = [compare(first, REQUEST, ("full", "markovgen")) for _ in range(2)]
+    for comparison in events:
+        list(zip(range(6), comparison, strict=False))
+    assert used[: len(used) // 2] == [first] * (len(used) // 2) and used[len(used) // 2 :] == [second] * (
+        len(used) // 2
+    )
+
+
+def test_on_zero_gpu_one_gpu_is_borrowed_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    borrowed: list[int] = []
+    monkeypatch.setitem(sys.modules, "spaces", forked(borrowed))
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    runtime = runtime_of(tiny_pipeline())
+    *turns, comparison = comparing(runtime)(REQUEST, ("full", "markovgen"))
+    assert isinstance(comparison, Comparison) and len(borrowed) == 1
+    steps = [turn.event for turn in turns if isinstance(turn, Turn) and isinstance(turn.event, StepEvent)]
+    assert len(steps) == 8 + 3 and all(step.step.logits.numel() == 0 and step.images for step in steps)
+    monkeypatch.delenv("SPACES_ZERO_GPU")
+    wanted = last_of(runtime_of(runtime.pipeline), REQUEST, ("full", "markovgen"))
+    for name, entry in wanted.entries.items():
+        assert entry.picture.image.tobytes() == comparison.entries[name].picture.image.tobytes()
+    assert [column.changed for column in wanted.film] == [column.changed for column in comparison.film]

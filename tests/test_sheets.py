@@ -58,7 +58,7 @@ def test_the_grid_shows_every_method_unretouched(all_methods: Comparison) -> Non
 def test_the_words_of_a_method(all_methods: Comparison) -> None:
     entries = all_methods.entries
     assert [sheets.steps_text(entries[name]) for name in ("full", "markovgen", "halton")] == [
-        *("8 of 8 steps", "3 of 8 steps", "3 of 3 steps"),
+        *("8 of 8", "3 of 8", "3 of 3"),
     ]
     assert sheets.cost_text(entries["full"]).startswith("8 transformer calls · ")
     assert sheets.cost_text(entries["full"]).endswith(" s · the reference")

@@ -15,7 +15,7 @@ import torch
 from builders import tiny_pipeline
 
 from markovgen_app.pipeline import Result, StepEvent
-from markovgen_app.requests import DecodingRequest, GenerateRequest
+from markovgen_app.requests import GenerateRequest
 from markovgen_app.runtime import Runtime
 from markovgen_app.zero_gpu import portable
 
@@ -25,20 +25,25 @@ REQUEST = GenerateRequest(prompt="a panda", steps=3, seed=4, count=2)
 def forked(calls: list[int]) -> SimpleNamespace:
     """A package whose GPU(duration=…) lets generators run in a forked process, which may not outlive them."""
 
-    def gpu(duration: Callable[[Any], int]) -> Callable[..., Any]:
+    home = os.getpid()
+
+    def gpu(duration: Callable[..., int]) -> Callable[..., Any]:
         def marked(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-            def call(request: DecodingRequest) -> Iterator[Any]:
-                calls.append(duration(request))
+            def call(*arguments: Any) -> Iterator[Any]:
+                if os.getpid() != home:  # what is marked runs as it is in a process that has a GPU
+                    yield from function(*arguments)
+                    return
+                calls.append(duration(*arguments))
                 context = multiprocessing.get_context("fork")
                 queue: Any = context.Queue()
 
                 def work(data: bytes) -> None:
                     torch.set_num_threads(1)
-                    for item in function(pickle.loads(data)):
+                    for item in function(*pickle.loads(data)):
                         queue.put(pickle.dumps((os.getpid(), item)))
                     queue.put(None)
 
-                process = context.Process(target=work, args=(pickle.dumps(request),))
+                process = context.Process(target=work, args=(pickle.dumps(arguments),))
                 process.start()
                 while (data := queue.get(timeout=60)) is not None:
                     pid, item = pickle.loads(data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
-from markovgen_app.compare import Comparison, compare
+from markovgen_app.compare import Column, Comparison, Turn, comparing
 from markovgen_app.methods import chosen_methods, default_methods
+from markovgen_app.requests import GenerateRequest
 from markovgen_app.runtime import Runtime
 
 from .comparison import ComparisonRun
@@ -30,10 +31,17 @@ _NO_FIELD = (
 
 @dataclass(frozen=True, eq=False)
 class CompareHandlers(Handlers):
-    """Methods side by side; `methods` is a group of checkboxes, `examples` a folder of comparisons to open with."""
+    """Methods side by side.
+
+    Attributes:
+        methods: a group of checkboxes.
+        examples: folder of comparisons to open with.
+        compare: see `comparing`.
+    """
 
     methods: gr.CheckboxGroup
     examples: Path
+    compare: Callable[[GenerateRequest, Sequence[str]], Iterator[Turn | Column | Comparison]]
 
     @property
     def inputs(self) -> set[Block]:
@@ -49,7 +57,7 @@ class CompareHandlers(Handlers):
         methods = chosen_methods(values[self.methods], pipeline.methods)
         self.limit.take(visitor, len(methods))
         run = ComparisonRun(wanted, methods, pipeline.grid, metadata=values[self.metadata])
-        for event in compare(self.runtime, wanted, methods):
+        for event in self.compare(wanted, methods):
             yield {self.stage: run.add(event)}
         assert isinstance(event, Comparison)
         yield {self.notice: notice_html(" ".join(event.notes))}
@@ -103,7 +111,9 @@ def compare_tab(runtime: Runtime, limit: VisitorLimit, examples: Path, *, metada
                 elem_classes="mg-stage-block",
             )
     controls = {"prompt": head.prompt, "seed": seed, **advanced}
-    handlers = CompareHandlers("compare", runtime, limit, controls, keep, stage, head.notice, methods, examples)
+    handlers = CompareHandlers(
+        "compare", runtime, limit, controls, keep, stage, head.notice, methods, examples, comparing(runtime)
+    )
     wire(handlers, head, methods)
     stage.examples(handlers.show_examples, None, stage, queue=False, show_progress="hidden", api_visibility="private")
     return handlers

@@ -14,7 +14,7 @@ from markovgen_app.compare import Column, Comparison, Entry, Refinement, Turn
 from markovgen_app.methods import EXPLAINED, TITLES
 from markovgen_app.pipeline import Result, StepEvent
 from markovgen_app.requests import GenerateRequest
-from markovgen_app.sheets import changed_text, entry_report, methods_sheet, planned_steps
+from markovgen_app.sheets import changed_text, entry_report, methods_sheet, steps_text
 
 from .links import comparison_link
 from .stage import data_url, pack_tokens, preview_url
@@ -31,7 +31,7 @@ class ComparisonRun:
     def __init__(
         self, request: GenerateRequest, methods: Sequence[str], grid: tuple[int, int], *, metadata: bool = True
     ) -> None:
-        self.metadata = metadata
+        self.request, self.metadata = request, metadata
         self.value: dict[str, Any] = {
             "run": secrets.token_hex(6),
             "final": False,
@@ -65,7 +65,7 @@ class ComparisonRun:
             "field": _field(made[0]) if made else None,
             "equal": equal_lines(comparison),
             "differs": different_lines(comparison),
-            "link": comparison_link(request, list(comparison.entries)),
+            "link": comparison_link(self.request.model_copy(update={"seed": request.seed}), list(comparison.entries)),
             "settings": json.dumps(
                 {**request.model_dump(exclude={"method", "count"}), "methods": list(comparison.entries)},
                 ensure_ascii=False,
@@ -105,7 +105,7 @@ def _entry(entry: Entry, slowest: float) -> dict[str, Any]:
     """What a card says at the end; `slowest` is the longest model time of all methods."""
     report = entry_report(entry)
     return {
-        "steps": f"{report['transformer_calls']} of {planned_steps(entry)}",
+        "steps": steps_text(entry),
         "calls": report["transformer_calls"],
         "seconds": f"{entry.picture.model_seconds:.2f} s",
         "share": round(entry.picture.model_seconds / slowest, 4),
@@ -127,6 +127,7 @@ def _field(made: Refinement) -> dict[str, Any]:
         "after": _number(made.energy_after),
         "verdict": f"{_number(abs(drop))} nats {'lower: they fit together better' if drop >= 0 else 'higher'}",
         "plain": preview_url(made.plain),
+        "refined": preview_url(made.refined),
         "step": made.step,
     }
 

@@ -25,7 +25,10 @@ function sources(value) {
   const found = {};
   for (const [name, card] of Object.entries(value.cards))
     if (card.src) found[name] = { name: card.title, src: card.src, codes: card.codes };
-  if (value.field) found.unrefined = { name: "MarkovGen without its field", src: value.field.plain };
+  if (value.field) {
+    found.unrefined = { name: `Step ${value.field.step}, the field left out`, src: value.field.plain };
+    found.refined = { name: `Step ${value.field.step}, the field's choice`, src: value.field.refined };
+  }
   for (const cut of value.film) {
     found[`plain ${cut.step}`] = { name: cut.refined ? `Step ${cut.step}, without the field` : `Step ${cut.step}`, src: cut.plain, film: true };
     if (cut.refined) found[`refined ${cut.step}`] = { name: `Step ${cut.step}, with the field`, src: cut.refined, film: true };
@@ -44,7 +47,7 @@ function firstPair(value) {
 function difference(value, left, right) {
   if (left.codes && right.codes) return left.codes.map((code, at) => code !== right.codes[at]);
   const keys = store.pair.join();
-  return value.field && (keys === "unrefined,markovgen" || keys === "markovgen,unrefined") ? value.field.changed : null;
+  return value.field && (keys === "unrefined,refined" || keys === "refined,unrefined") ? value.field.changed : null;
 }
 
 function renderCloser(value) {
@@ -249,7 +252,7 @@ const acts = {
   heat: overlay("heat"),
   pixels: () => { store.pixels = !store.pixels; render(); },
   swap: () => pair(...store.pair.reverse()),
-  field: () => { store.overlay = "changed"; pair("unrefined", "markovgen"); },
+  field: () => { store.overlay = "changed"; pair("unrefined", "refined"); },
   sheet: () => download(store.value.sheet, `${store.value.file}_comparison`),
   copy: (button) => copy(button, store.value.settings),
   link: (button) => copyLink(button, store.value.link),
