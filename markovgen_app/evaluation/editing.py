@@ -1,0 +1,389 @@
+"""Editing against ground truth: held-out scenes in which one thing changes, so that the right picture is known.
+
+    markovgen evaluate --task inpaint --methods full,early-exit --images 300
+    markovgen evaluate --task edit --methods full:strength=0.5,markovgen:strength=0.5 --images 300
+
+Every case is a scene with one object, and the same scene with another object, with none, or on another background. The
+scorer says what is seen. Two rows say what is in reach: the true pictures themselves, and the tokenizer's
+reconstructions of them. An edit is the start of every stronger one, so strengths of one method cost one run.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from itertools import count, islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..data.scenes import Scene, SceneDataset, combination_splits, render
+from ..data.vocabulary import BACKGROUNDS, NOUN_BY_NAME, STYLES, article
+from ..decoding import masks
+from ..decoding.editing import rounds_of
+from ..errors import UserError
+from ..models.scorer import Reading, Scorer
+from ..pipeline import MarkovGenPipeline, Result
+from ..requests import MAX_SEED, EditRequest, InpaintRequest, PictureRequest
+from ..runtime import choose_device, load_runtime
+from ..settings import DEFAULT_MODEL, load_settings, model_path
+from . import metrics
+from .output import aligned, cell, plain, sheet, write_report
+from .report import available, encode, load_scorer, look, progress, scenes_for
+
+Task = Literal["inpaint", "edit"]
+Change = Literal["replaced", "removed", "noun", "background"]
+CHANGES: dict[Task, tuple[Change, ...]] = {"inpaint": ("replaced", "removed"), "edit": ("noun", "background")}
+_REQUESTS: dict[Task, type[PictureRequest]] = {"inpaint": InpaintRequest, "edit": EditRequest}
+_MARGIN = 0.03  # of the picture's side: how much a mask reaches beyond the object that it covers
+_NEAR = 0.15  # of the picture's side: how far an object that is kept may move
+_SOURCE = "+source"
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One picture to change, and what it should become.
+
+    Attributes:
+        scene, picture: before, (H, W, 3) uint8.
+        target, truth: after.
+        prompt: what it shows after; `source_prompt` says what it shows before.
+        mask: (H, W) float32 over the object.
+    """
+
+    scene: Scene
+    picture: np.ndarray
+    target: Scene
+    truth: np.ndarray
+    prompt: str
+    source_prompt: str
+    mask: np.ndarray
+
+
+def cases(scenes: SceneDataset, change: Change, number: int, size: int) -> list[Case]:
+    """The first cases of one kind; where the scene after has a combination to hold out, it is of the split too."""
+    single = (scene for scene in map(scenes.scene, count()) if scene.layout == "single")
+    return [_case(scene, change, index, scenes, size) for index, scene in enumerate(islice(single, number))]
+
+
+def _case(scene: Scene, change: Change, index: int, scenes: SceneDataset, size: int) -> Case:
+    generator = np.random.default_rng((scenes.seed, index, 7))
+    item = scene.objects[0]
+    if change == "removed":
+        target = replace(scene, objects=())
+    elif change == "background":
+        others = [name for name in BACKGROUNDS if name != scene.background]
+        target = _held_out([replace(scene, background=name) for name in others], scenes, generator)
+    else:
+        others = [noun.name for noun in scenes.nouns if noun.name != item.noun]
+        changed = [replace(scene, objects=(replace(item, noun=name, colour=None),)) for name in others]
+        target = _held_out(changed, scenes, generator)
+    half = item.size / 2 + _MARGIN
+    box = [round(edge * size) for edge in (item.x - half, item.y - half, item.x + half, item.y + half)]
+    mask = masks.rectangle(size, size, (max(0, box[0]), max(0, box[1]), min(size, box[2]), min(size, box[3])))
+    return Case(scene, render(scene, size), target, render(target, size), _said(target), _said(scene), mask)
+
+
+def _held_out(options: Sequence[Scene], scenes: SceneDataset, generator: np.random.Generator) -> Scene:
+    fitting = [scene for scene in options if combination_splits(scene) == {scenes.split}] or options
+    return fitting[int(generator.integers(len(fitting)))]
+
+
+def _said(scene: Scene) -> str:
+    """A scene of one object, or none, in its plainest words."""
+    where = BACKGROUNDS[scene.background][0]
+    if not scene.objects:
+        text = f"nothing {where}"
+    else:
+        item = scene.objects[0]
+        words = f"{item.colour} {item.noun}" if item.colour else item.noun
+        text = f"{words if NOUN_BY_NAME[item.noun].plural_only else f'{article(words)} {words}'} {where}"
+    return STYLES[scene.style][0].format(text) if scene.style else text
+
+
+def parse_variants(text: str, task: Task) -> dict[str, dict[str, Any]]:
+    """Variants as typed → fields of a request: "full,full:strength=0.5+source" has two.
+
+    "+source" at the end of one for the task edit tells the model what the picture shows before.
+
+    Raises:
+        UserError: one line on what is wrong.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    blank = Image.new("RGB", (32, 32))
+    for name in (part.strip() for part in text.split(",")):
+        method, *options = name.removesuffix(_SOURCE).split(":")
+        pairs = [option.partition("=") for option in options]
+        if any(not value for _, _, value in pairs):
+            raise UserError(f"{name!r} is no method: write options as in full:strength=0.5.")
+        fields: dict[str, Any] = {"method": method, **{key: value for key, _, value in pairs}}
+        task_fields = {"rectangle": (0, 0, 8, 8)} if task == "inpaint" else {}
+        _REQUESTS[task].validated(prompt="a panda", image=blank, **task_fields, **fields)
+        if name.endswith(_SOURCE):
+            if task != "edit":
+                raise UserError("Only --task edit reads what the picture shows before (+source).")
+            fields[_SOURCE] = True
+        found[name] = fields
+    return found
+
+
+def _request(case: Case, index: int, task: Task, fields: Mapping[str, Any]) -> PictureRequest:
+    """The request for case `index`: its noise is its own, and the same for every variant."""
+    given = {key: value for key, value in fields.items() if key != _SOURCE}
+    given |= {"prompt": case.prompt, "image": Image.fromarray(case.picture), "seed": index % (MAX_SEED + 1)}
+    if task == "inpaint":
+        given["mask"] = case.mask
+    elif fields.get(_SOURCE):
+        given["source_prompt"] = case.source_prompt
+    return _REQUESTS[task].validated(**given)
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What one variant made of a case: the picture, the same without paste-back, and the model's seconds."""
+
+    image: np.ndarray
+    raw: np.ndarray
+    seconds: float
+
+
+def make(
+    pipeline: MarkovGenPipeline, work: Sequence[Case], task: Task, variants: Mapping[str, Mapping[str, Any]], what: str
+) -> dict[str, list[Made]]:
+    """Every variant's picture of every case."""
+    made: dict[str, list[Made]] = {name: [] for name in variants}
+    for index in progress(range(len(work)), what):
+        for names in _sharing(variants, task):
+            strongest = max(names, key=lambda name: float(variants[name].get("strength", 0)))
+            result = pipeline.result(_request(work[index], index, task, variants[strongest]))
+            for name in names:
+                step = _last_step(result, variants[name], task)
+                whole = result.frame(step)
+                raw = pipeline.to_images(result.frames[step][:1])[0]
+                seconds = result.images[0].model_seconds * (step + 1) / len(result.frames)
+                made[name].append(Made(np.asarray(whole), np.asarray(raw), seconds))
+    return made
+
+
+def _sharing(variants: Mapping[str, Mapping[str, Any]], task: Task) -> list[list[str]]:
+    """Names of variants that are steps of one run: edits that differ in their strength, without a last round apart."""
+    groups: dict[str, list[str]] = {}
+    for name, fields in variants.items():
+        same = {key: value for key, value in fields.items() if key != "strength"}
+        alone = task != "edit" or fields["method"] != "full"
+        groups.setdefault(name if alone else json.dumps(same, sort_keys=True), []).append(name)
+    return list(groups.values())
+
+
+def _last_step(result: Result, fields: Mapping[str, Any], task: Task) -> int:
+    if task == "edit" and fields["method"] == "full":
+        strength = float(fields.get("strength", EditRequest.model_fields["strength"].default))
+        return rounds_of(strength) - 1
+    return len(result.frames) - 1
+
+
+def border_difference(picture: np.ndarray, mask: np.ndarray, reach: int = 1) -> float:
+    """Mean difference in colour across a mask's border, in levels: each pixel at it against that `reach` further out.
+
+    Along rows and columns, both ways; NaN where the mask has no border inside the picture.
+    """
+    inside, colours = mask > 0, picture.astype(np.float64)
+    differences = []
+    for pixels, marked in ((colours, inside), (colours.transpose(1, 0, 2), inside.T)):
+        for ordered, hit in ((pixels, marked), (pixels[::-1], marked[::-1])):
+            last = hit[:-reach] & ~hit[1 : len(hit) - reach + 1] & ~hit[reach:]
+            differences.append(np.abs(ordered[:-reach] - ordered[reach:]).mean(axis=2)[last])
+    found = np.concatenate(differences)
+    return float(found.mean()) if len(found) else float("nan")
+
+
+def psnr_where(picture: np.ndarray, other: np.ndarray, place: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB over some of the pixels of two pictures of 8 bits."""
+    error = np.square(picture[place].astype(np.float64) - other[place]).mean()
+    return float(10 * np.log10(255**2 / max(error, 1e-6)))
+
+
+def judged(change: Change, case: Case, reading: Reading) -> dict[str, float]:
+    """What the scorer found right, each 0 or 1."""
+    seen = [item.noun for item in reading.objects]
+    wanted, before = case.target.nouns, case.scene.nouns
+    background = float(reading.background == case.target.background)
+    if change == "removed":
+        return {"empty": float(not seen), "background": background}
+    item = case.scene.objects[0]
+    near = [
+        each.noun
+        for each in reading.objects
+        if max(abs(each.x - item.x), abs(each.y - item.y)) <= _NEAR + item.size / 4
+    ]
+    values = {"object": float(wanted[0] in near), "exactly": float(seen == list(wanted)), "background": background}
+    if change != "background":
+        values["old_gone"] = float(before[0] not in seen)
+    return values
+
+
+def _measures(
+    change: Change, work: Sequence[Case], made: Sequence[Made], kept: Sequence[np.ndarray], scorer: Scorer, feather: int
+) -> dict[str, np.ndarray]:
+    """Name of a measure → its value for each case, (P,).
+
+    Args:
+        kept: the tokenizer's reconstruction of each picture before.
+        feather: pixels that a seam is blended over.
+    """
+    readings = look(scorer, [each.image for each in made]).readings
+    rows = [judged(change, case, reading) for case, reading in zip(work, readings, strict=True)]
+    for row, case, each, reconstruction in zip(rows, work, made, kept, strict=True):
+        outside = masks.feather(case.mask, feather) == 0
+        if change in CHANGES["inpaint"]:
+            row["outside_exact"] = float(np.array_equal(each.image[outside], case.picture[outside]))
+            for name, picture in (("", each.image), ("_true", case.truth)):
+                row[f"seam{name}"] = border_difference(picture, case.mask)
+                row[f"band{name}"] = border_difference(picture, case.mask, feather + 1)
+        if change != "background":
+            row["kept_psnr"] = psnr_where(each.raw, case.picture, outside)
+            row["reconstruction_psnr"] = psnr_where(reconstruction, case.picture, outside)
+        row["model_seconds"] = each.seconds
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def summary(values: Mapping[str, np.ndarray], weights: np.ndarray) -> dict[str, Any]:
+    """Means with their intervals; of the seams, the ratio to the true pictures'."""
+    table: dict[str, Any] = {}
+    for name, each in values.items():
+        if name == "model_seconds":
+            table[name] = float(np.median(each))
+        elif name in ("seam", "band"):
+            table[f"{name}_ratio"] = _ratio(each, values[f"{name}_true"], weights)
+        elif not name.endswith("_true"):
+            table[name] = metrics.mean_interval(each, weights)
+    return table
+
+
+def _ratio(made: np.ndarray, true: np.ndarray, weights: np.ndarray) -> metrics.Interval:
+    """Ratio of two means over the same cases, with its interval."""
+    there = ~(np.isnan(made) | np.isnan(true))
+    made, true, share = made[there], true[there], weights[:, there]
+    if not len(true):
+        return {"value": float("nan"), "low": float("nan"), "high": float("nan")}
+    return metrics.percentiles(made.mean() / true.mean(), (share @ made) / np.maximum(share @ true, 1e-12))
+
+
+@torch.no_grad()
+def reconstructions(pipeline: MarkovGenPipeline, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Pictures of the pipeline's size through the tokenizer and back."""
+    tokens = encode(pipeline.tokenizer, pictures, pipeline.size[0]).to(pipeline.device)
+    return [np.asarray(pipeline.to_images(row)[0]) for row in tokens.split(1)]
+
+
+def evaluate(
+    pipeline: MarkovGenPipeline,
+    scorer: Scorer,
+    task: Task,
+    variants: Mapping[str, Mapping[str, Any]],
+    images: int,
+    *,
+    split: str = "test",
+    draws: int = 1000,
+) -> tuple[dict[str, Any], list[tuple[str, Image.Image]]]:
+    """Judge variants on the first `images` cases of each kind of change.
+
+    Returns:
+        the report, ready for JSON; and the first cases, before and after by the first variant, with their prompts.
+
+    Raises:
+        UserError: the scorer does not know these weights' nouns, or there is no such split.
+    """
+    dataset = scenes_for(pipeline, scorer, split)
+    weights = metrics.resamples(images, draws)
+    report: dict[str, Any] = {
+        "task": task,
+        "images": images,
+        "split": split,
+        "nouns": len(dataset.nouns),
+        "changes": {},
+    }
+    shown: list[tuple[str, Image.Image]] = []
+    for change in CHANGES[task]:
+        work = cases(dataset, change, images, pipeline.size[0])
+        made = make(pipeline, work, task, variants, change)
+        kept = reconstructions(pipeline, [case.picture for case in work])
+        truths = [case.truth for case in work]
+        rows = {
+            name: _measures(change, work, each, kept, scorer, _feather(variants[name])) for name, each in made.items()
+        }
+        for name, pictures in {"tokenizer": reconstructions(pipeline, truths), "true pictures": truths}.items():
+            readings = look(scorer, pictures).readings
+            found = [judged(change, case, reading) for case, reading in zip(work, readings, strict=True)]
+            rows[name] = {key: np.array([row[key] for row in found]) for key in found[0]}
+        report["changes"][change] = {name: summary(values, weights) for name, values in rows.items()}
+        for case, each in islice(zip(work, next(iter(made.values())), strict=True), 4):
+            shown += [(f"before: {case.source_prompt}", Image.fromarray(case.picture))]
+            shown += [(case.prompt, Image.fromarray(each.image))]
+    return report, shown
+
+
+def _feather(fields: Mapping[str, Any]) -> int:
+    return int(fields.get("feather", PictureRequest.model_fields["feather"].default))
+
+
+def text_table(report: Mapping[str, Any]) -> str:
+    """The report for people: a table a kind of change, 95 % intervals in brackets."""
+    lines: list[str] = []
+    for change, rows in report["changes"].items():
+        columns = list(dict.fromkeys(name for values in rows.values() for name in values))
+        table = [[change, *(column.replace("_", " ") for column in columns)]]
+        for name, values in rows.items():
+            table.append([name, *(cell(values[column]) if column in values else "–" for column in columns)])
+        lines += [*aligned(table), ""]
+    return "\n".join(
+        [
+            *lines,
+            f"{report['images']} cases of the {report['split']} split for each change, {report['nouns']} nouns."
+            " Brackets: 95 % bootstrap intervals over cases.",
+            "The last two rows are what the scorer finds in the true pictures, and in them after the tokenizer.",
+        ]
+    )
+
+
+def main(
+    model: str | None,
+    task: Task,
+    methods: str,
+    images: int,
+    as_json: bool,
+    *,
+    mrf: str | None = None,
+    device: str | None = None,
+    split: str = "test",
+    scorer_folder: Path | None = None,
+    sheet_path: Path | None = None,
+    out: Path | None = None,
+) -> None:
+    """`markovgen evaluate --task inpaint|edit`: print the tables, or one JSON object; arguments as for other tasks.
+
+    Raises:
+        UserError: one line on what is wrong.
+    """
+    with redirect_stdout(sys.stderr):
+        variants = parse_variants(methods, task)
+        if images < 2:
+            raise UserError(f"Images must be 2 or more, not {images}: intervals need several cases.")
+        settings = load_settings(model=model, mrf=mrf, device=device)
+        folder = scorer_folder or Path(model_path(DEFAULT_MODEL)) / "scorer"
+        scorer = load_scorer(folder, choose_device(settings.device))
+        pipeline = load_runtime(settings).pipeline
+        variants = available(variants, pipeline)
+        report, pictures = evaluate(pipeline, scorer, task, variants, images, split=split)
+        report = plain(report)
+        if sheet_path:
+            sheet(pictures, sheet_path)
+        if out:
+            write_report(report, out)
+    print(json.dumps(report) if as_json else text_table(report))

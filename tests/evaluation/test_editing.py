@@ -1,0 +1,142 @@
+"""Editing against ground truth: the cases, the measures, and the report of a tiny pipeline."""
+
+import json
+
+import numpy as np
+import pytest
+from builders import tiny_checkpoint, tiny_pipeline
+from scorers import tiny_scorer
+
+from markovgen_app.data.scenes import SceneDataset, combination_splits
+from markovgen_app.errors import UserError
+from markovgen_app.evaluation import editing
+from markovgen_app.models.scorer import Detection, Reading
+
+SCENES = SceneDataset(0, 128, "test")
+
+
+@pytest.mark.parametrize("change", ["replaced", "removed", "noun", "background"])
+def test_a_case_changes_one_thing_and_its_truth_shows_it(change: editing.Change) -> None:
+    for case in editing.cases(SCENES, change, 12, 64):
+        before, after = case.scene, case.target
+        assert case.picture.shape == case.truth.shape == (64, 64, 3)
+        assert (before.background != after.background) == (change == "background")
+        assert (before.nouns != after.nouns) == (change != "background")
+        assert after.nouns == () if change == "removed" else len(after.nouns) == 1
+        if change != "background" and before.style is None:
+            changed = (case.picture != case.truth).any(axis=2)
+            assert changed.any() and not changed[case.mask == 0].any(), "the mask covers all that differs"
+        if change in ("replaced", "noun"):
+            assert combination_splits(after) == {"test"}
+            assert after.nouns[0] in case.prompt and before.nouns[0] in case.source_prompt
+    again = editing.cases(SCENES, change, 2, 64)
+    assert again[1].prompt == editing.cases(SCENES, change, 12, 64)[1].prompt
+
+
+def test_border_differences_are_those_of_neighbours() -> None:
+    picture = np.zeros((10, 10, 3), dtype=np.uint8)
+    mask = np.zeros((10, 10), dtype=np.float32)
+    mask[3:7, 3:7] = 1
+    picture[3:7, 3:7] = 30
+    assert editing.border_difference(picture, mask) == 30 == editing.border_difference(picture, mask, 3)
+    ramp = np.broadcast_to(np.arange(10, dtype=np.uint8)[None, :, None] * 8, (10, 10, 3))
+    assert editing.border_difference(ramp, mask) == 4 and editing.border_difference(ramp, mask, 2) == 8
+    assert np.isnan(editing.border_difference(picture, np.ones((10, 10))))
+
+
+def test_psnr_looks_only_where_it_is_told() -> None:
+    first, second = np.zeros((2, 4, 4, 3), dtype=np.uint8)
+    second[0] = 255
+    place = np.ones((4, 4), dtype=bool)
+    assert editing.psnr_where(first, second, place) == pytest.approx(10 * np.log10(4))
+    place[0] = False
+    assert editing.psnr_where(first, second, place) > 100
+
+
+def seen(*nouns: str, x: float = 0.5, y: float = 0.5, background: str = "snow") -> Reading:
+    return Reading(tuple(Detection(noun, x, y, 0.5, None, 1.0) for noun in nouns), background, None)
+
+
+def test_what_counts_as_right() -> None:
+    case = next(case for case in editing.cases(SCENES, "replaced", 20, 64) if abs(case.scene.objects[0].x - 0.5) < 0.05)
+    new, old, background = case.target.nouns[0], case.scene.nouns[0], case.target.background
+    good = editing.judged("replaced", case, seen(new, background=background))
+    assert good == {"object": 1, "exactly": 1, "background": 1, "old_gone": 1}
+    both = editing.judged("replaced", case, seen(new, old))
+    assert both["object"] == 1 and both["exactly"] == both["old_gone"] == 0
+    assert editing.judged("replaced", case, seen(new, x=0.02, y=0.02))["object"] == 0
+    assert editing.judged("removed", case, seen()) == {"empty": 1, "background": float(background == "snow")}
+    assert editing.judged("removed", case, seen(old))["empty"] == 0
+
+
+def test_ratios_weigh_cases_as_means_do() -> None:
+    values = {"seam": np.array([2.0, 4.0, np.nan]), "seam_true": np.array([1.0, 2.0, 5.0])}
+    table = editing.summary(values, np.full((4, 3), 1 / 3))
+    assert table == {"seam_ratio": {"value": 2.0, "low": 2.0, "high": 2.0}}
+
+
+def test_variants_as_typed() -> None:
+    parsed = editing.parse_variants("full:strength=0.5, markovgen+source", "edit")
+    assert parsed["full:strength=0.5"] == {"method": "full", "strength": "0.5"}
+    assert parsed["markovgen+source"] == {"method": "markovgen", "+source": True}
+    for text, task, says in (
+        ("halton", "edit", "Method must be one of full or markovgen"),
+        ("full:strength=3", "inpaint", "Strength must be a number"),
+        ("full:strength", "edit", "write options as in"),
+        ("full+source", "inpaint", "Only --task edit"),
+    ):
+        with pytest.raises(UserError, match=says):
+            editing.parse_variants(text, task)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def reports():
+    pipeline, found = tiny_pipeline(), {}
+    for task, methods in (
+        ("inpaint", "full:steps=2,markovgen:steps=2:exit_step=1"),
+        ("edit", "full:strength=0.02,full:strength=0.05,markovgen:strength=0.02,full:strength=0.02+source"),
+    ):
+        variants = editing.parse_variants(methods, task)
+        found[task] = editing.evaluate(pipeline, tiny_scorer(), task, variants, 3, draws=20)
+    return found
+
+
+def test_reports_hold_every_change_with_what_is_in_reach(reports) -> None:
+    for task, (report, shown) in reports.items():
+        assert set(report["changes"]) == set(editing.CHANGES[task]) and report["images"] == 3
+        for rows in report["changes"].values():
+            assert list(rows)[-2:] == ["tokenizer", "true pictures"] and len(rows) >= 4
+            for values in rows.values():
+                for value in values.values():
+                    assert isinstance(value, float) or np.isnan(value["value"]) or value["low"] <= value["value"]
+        assert len(shown) == 12
+        json.dumps(report)
+        assert "true pictures" in editing.text_table(report)
+
+
+def test_inpainting_leaves_the_outside_to_the_bit(reports) -> None:
+    for rows in reports["inpaint"][0]["changes"].values():
+        for name in ("full:steps=2", "markovgen:steps=2:exit_step=1"):
+            assert rows[name]["outside_exact"]["value"] == 1
+            assert rows[name]["seam_ratio"]["value"] > 0
+
+
+def test_strengths_that_share_a_run_are_what_they_are_alone() -> None:
+    pipeline = tiny_pipeline()
+    work = editing.cases(SceneDataset(0, 128, "test"), "noun", 1, pipeline.size[0])
+    variants = editing.parse_variants("full:strength=0.03,full:strength=0.06", "edit")
+    together = editing.make(pipeline, work, "edit", variants, "")
+    for name, fields in variants.items():
+        alone = editing.make(pipeline, work, "edit", {name: fields}, "")[name][0]
+        assert np.array_equal(alone.image, together[name][0].image)
+
+
+def test_the_command_prints_one_object(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny_checkpoint(tmp_path / "model")
+    tiny_scorer().save_pretrained(tmp_path / "scorer")
+    options = {"scorer_folder": tmp_path / "scorer", "device": "cpu", "out": tmp_path / "report.json"}
+    editing.main(str(tmp_path / "model"), "inpaint", "full:steps=1", 2, True, **options)
+    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "report.json").read_text())
+    with pytest.raises(UserError, match="2 or more"):
+        editing.main(str(tmp_path / "model"), "inpaint", "full", 1, True, **options)
