@@ -15,6 +15,7 @@ out again beside a skip; convolutions on the fine grid settle what lies inside a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -61,6 +62,9 @@ class SuperResolutionTransformer(TokenTransformer, ModelMixin, ConfigMixin):
     Raises:
         ValueError: the grids do not divide by each other, or by `merge`.
     """
+
+    config_name = "config.json"  # type: ignore[assignment]
+    config: Any
 
     @register_to_config
     def __init__(

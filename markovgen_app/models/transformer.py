@@ -84,7 +84,6 @@ class TokenTransformer(nn.Module):
     as well (`ModelMixin`, `ConfigMixin`), which is where their `config` comes from.
     """
 
-    config_name = "config.json"  # type: ignore[assignment]
     config: Any
     digits: Tensor
 
@@ -158,6 +157,9 @@ class MuseTransformer(TokenTransformer, ModelMixin, ConfigMixin):
         levels: digits of the codes where the tokenizer is a product of small alphabets (FSQ): codes that share a digit
             then share a part of their embeddings and of their logits, which learns faster; empty for none.
     """
+
+    config_name = "config.json"  # type: ignore[assignment]
+    config: Any
 
     @register_to_config
     def __init__(
