@@ -52,7 +52,7 @@ class DecodingRequest(BaseModel):
     method: Method = Field(default="full", description="how the tokens are decoded")
     steps: int = Field(default=24, ge=1, le=256, description="planned decoding steps n")
     exit_step: int | None = Field(
-        default=None, ge=1, le=256, description="stop after this step k; three quarters of the steps if not given"
+        default=None, ge=1, le=256, description="stop after this step k; half of the steps if not given"
     )
     guidance_scale: float = Field(default=3.0, ge=0, le=30, description="how strongly the text pulls; 1 is no guidance")
     guidance_ramp: bool = Field(default=True, description="ramp the guidance up over the steps, as Muse does")
@@ -61,11 +61,17 @@ class DecodingRequest(BaseModel):
     top_k: int | None = Field(default=None, ge=1, description="draw among the k likeliest tokens only")
     order: Order = Field(default="confidence", description="which tokens are decided first")
     schedule: Schedule = Field(default="cosine", description="how many tokens each step decides")
-    finalise: Finalise = Field(default="sample", description="how the tokens left at the exit step are taken")
+    finalise: Finalise = Field(default="perturb", description="how the tokens left at the exit step are taken")
     mrf_iterations: int | None = Field(
         default=None, ge=1, le=100, description="mean-field iterations; the random field's own number if not given"
     )
     mrf_clamp: bool = Field(default=True, description="tokens already decided tell the random field what they are")
+    super_resolution_steps: int = Field(
+        default=8, ge=1, le=256, description="planned decoding steps of every stage above the first"
+    )
+    super_resolution_exit_step: int | None = Field(
+        default=None, ge=1, le=256, description="stop those stages after this step; 3 of 8 of their steps if not given"
+    )
     seed: int | None = Field(
         default=None, ge=0, le=MAX_SEED, description="the same seed gives the same picture; random if not given"
     )
@@ -87,6 +93,13 @@ class DecodingRequest(BaseModel):
     def _exit_within_steps(self) -> Self:
         if self.exit_step is not None and self.exit_step > self.steps:
             raise ValueError(f"Exit step must be between 1 and the {self.steps} steps, not {self.exit_step}.")
+        return self
+
+    @model_validator(mode="after")
+    def _super_resolution_exit_within_steps(self) -> Self:
+        exit_step, steps = self.super_resolution_exit_step, self.super_resolution_steps
+        if exit_step is not None and exit_step > steps:
+            raise ValueError(f"Super resolution exit step must be between 1 and the {steps} steps, not {exit_step}.")
         return self
 
     @classmethod
@@ -123,19 +136,6 @@ class GenerateRequest(DecodingRequest):
         le=4096,
         description="side of the picture in pixels; the largest that the weights make if not given",
     )
-    super_resolution_steps: int = Field(
-        default=8, ge=1, le=256, description="planned decoding steps of every stage above the first"
-    )
-    super_resolution_exit_step: int | None = Field(
-        default=None, ge=1, le=256, description="stop those stages after this step; 3 of 8 of their steps if not given"
-    )
-
-    @model_validator(mode="after")
-    def _super_resolution_exit_within_steps(self) -> Self:
-        exit_step, steps = self.super_resolution_exit_step, self.super_resolution_steps
-        if exit_step is not None and exit_step > steps:
-            raise ValueError(f"Super resolution exit step must be between 1 and the {steps} steps, not {exit_step}.")
-        return self
 
 
 class PictureRequest(DecodingRequest):

@@ -72,6 +72,7 @@ def test_paths_are_printed_and_every_option_arrives(
         "top_k": 9,
         "order": "z_curve",
         "seed": 3,
+        "size": 32,
     }
 
 

@@ -202,7 +202,7 @@ def text_table(report: Mapping[str, Any]) -> str:
 
 
 def plot(report: Mapping[str, Any], path: Path) -> None:
-    """Scene-FD and prompt accuracy over the exit step: the baselines, and the best variant of every field.
+    """Scene-FD and CMMD over the exit step: the baselines, and the best variant of every field.
 
     Raises:
         UserError: the file cannot be written.
@@ -215,7 +215,7 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
         name = f"{row['method']} ({row['finalise']})" if row["method"] == EARLY_EXIT else row["field"]
         lines.setdefault(name, []).append(row)
     for panel, measure, label in zip(
-        panels, ("scene_fd", "prompt_accuracy"), ("scene-FD (lower is better)", "prompts right"), strict=True
+        panels, ("scene_fd", "cmmd"), ("scene-FD (lower is better)", "CMMD (lower is better)"), strict=True
     ):
         for name, found in lines.items():
             steps = sorted({row["exit_step"] for row in found})

@@ -18,8 +18,6 @@ from .stage import StageRun
 from .theme import stage_script, static
 from .words import knows_html, notice_html
 
-_FIRST_METHOD = "full"
-
 
 @dataclass(frozen=True, eq=False)
 class GenerateHandlers(Handlers):
@@ -60,10 +58,11 @@ def generate_tab(runtime: Runtime, limit: VisitorLimit, examples: list[dict[str,
                 elem_classes="mg-stage-block",
                 examples=examples,
             )
+        first_method = "markovgen" if "markovgen" in runtime.pipeline.methods else "full"
         with gr.Column(elem_classes="mg-options"):
             method = gr.Radio(
                 method_choices(runtime.pipeline, explained=True),
-                value=_FIRST_METHOD,
+                value=first_method,
                 label="Method",
                 elem_classes="mg-method",
             )
@@ -71,7 +70,7 @@ def generate_tab(runtime: Runtime, limit: VisitorLimit, examples: list[dict[str,
             fold("advanced", "Advanced")
             with gr.Column(elem_id="advanced", elem_classes="mg-advanced"):
                 seed = seed_control(elem_classes="mg-wide")
-                advanced = advanced_options(runtime.pipeline, [_FIRST_METHOD])
+                advanced = advanced_options(runtime.pipeline, [first_method])
                 keep = gr.Checkbox(metadata, label="Keep the settings inside the PNG", elem_classes="mg-wide")
             settings_file = gr.UploadButton(
                 "Restore settings from a PNG", file_types=[".png"], size="sm", elem_id="drop-settings"
