@@ -2,8 +2,13 @@
 
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page
+
+RESULTS = Path(__file__).parents[2] / "test-results"
+FAILED = pytest.StashKey[list[str]]()
 
 PATIENCE = 60_000  # ms; generous, because other tests share the cores
 OpenPage = Callable[..., Page]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from browsing import FLAGS, PATIENCE, OpenPage, free_port
+from browsing import FAILED, FLAGS, PATIENCE, RESULTS, OpenPage, free_port
 from builders import TINY_CODES, tiny_field, tiny_tokenizer, tiny_vocabulary
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
@@ -20,8 +20,6 @@ from markovgen_app.settings import Settings
 from markovgen_app.ui.build import build, launch
 from markovgen_app.ui.examples import make_comparisons, make_examples
 
-RESULTS = Path(__file__).parents[2] / "test-results"
-
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
@@ -30,9 +28,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = outcome.get_result()  # type: ignore[attr-defined]
     if report.failed:
         item.stash.setdefault(FAILED, []).append(report.when)
-
-
-FAILED = pytest.StashKey[list[str]]()
 
 
 def tiny_runtime(*, field: bool = True) -> Runtime:
