@@ -32,7 +32,7 @@ def to_csv(votes: Sequence[Vote]) -> bytes:
     """With a header. A cell that a spreadsheet would run as a formula has an apostrophe before it, as one that begins
     with an apostrophe has; `read_votes` takes it off again."""
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\r\n")  # so that both ends are quoted in cells
     writer.writeheader()
     for row in map(asdict, votes):
         writer.writerow(row | {name: _harmless(row[name]) for name in _TEXT})
@@ -116,9 +116,11 @@ def _jsonl_rows(path: Path) -> list[dict[str, Any]]:
 def _parquet_rows(path: Path) -> list[dict[str, Any]]:
     import fastparquet
 
-    if path.read_bytes()[:4] != b"PAR1":
-        raise ValueError("not Parquet")
-    rows = fastparquet.ParquetFile(str(path)).to_pandas().astype(object)
+    path.open("rb").close()  # says so if it cannot be read
+    try:
+        rows = fastparquet.ParquetFile(str(path)).to_pandas().astype(object)
+    except Exception as error:  # a damaged file fails in many ways inside the package
+        raise ValueError("damaged, or not Parquet") from error
     return rows.where(rows.notna(), None).to_dict("records")
 
 

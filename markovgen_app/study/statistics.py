@@ -1,7 +1,7 @@
 """From votes to results: what a study says, with intervals, and whose votes it leaves out.
 
 Every figure is explained in docs/study.md. Nothing here changes a vote, and the same votes and plan give the same
-results to the last digit.
+results to the last digit, whatever the votes' order.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def analyse(votes: Sequence[Vote], plan: Plan, draws: int = 1000) -> Results:
         UserError: a vote is on something that the plan does not have.
     """
     _check_plan(votes, plan)
+    votes = sorted(votes, key=lambda vote: (vote.rater, vote.trial))
     left_out = exclusions(votes, plan.rules)
     names_out = {rater for exclusion in left_out for rater in exclusion.raters}
     kept = [vote for vote in votes if vote.rater not in names_out]
@@ -192,8 +193,13 @@ def _majority(votes: _Table, counts: Array) -> Preference:
 
 def _sign_test(outcomes: Array) -> SignTest:
     first, second = int((outcomes == FIRST).sum()), int((outcomes == SECOND).sum())
-    p = min(1.0, 2 * float(bdtr(min(first, second), first + second, 0.5)))
+    p = sign_test_p(first, second)
     return SignTest(first, second, p, p)
+
+
+def sign_test_p(first: int, second: int) -> float:
+    """The exact two-sided p-value of so many wins each way under even chances."""
+    return min(1.0, 2 * float(bdtr(min(first, second), first + second, 0.5)))
 
 
 def _pair(table: _Table, plan: Plan, pair: int, target: int, rng: np.random.Generator, draws: int) -> PairResult:
@@ -222,8 +228,8 @@ def _pair(table: _Table, plan: Plan, pair: int, target: int, rng: np.random.Gene
 
 def _holm(pairs: Sequence[PairResult]) -> list[PairResult]:
     """The same with the sign tests' p-values corrected for the number of pairs (Holm 1979)."""
-    raw = _holm_corrected([pair.sign_raw.p for pair in pairs])
-    majority = _holm_corrected([pair.sign_majority.p for pair in pairs])
+    raw = holm_corrected([pair.sign_raw.p for pair in pairs])
+    majority = holm_corrected([pair.sign_majority.p for pair in pairs])
     return [
         replace(
             pair,
@@ -234,7 +240,8 @@ def _holm(pairs: Sequence[PairResult]) -> list[PairResult]:
     ]
 
 
-def _holm_corrected(values: Sequence[float]) -> list[float]:
+def holm_corrected(values: Sequence[float]) -> list[float]:
+    """P-values that hold for all of them together."""
     order = np.argsort(values)
     factors = np.arange(len(values), 0, -1)
     corrected = np.minimum(1, np.maximum.accumulate(np.array(values)[order] * factors))
