@@ -61,7 +61,7 @@ class DecodingRequest(BaseModel):
     top_k: int | None = Field(default=None, ge=1, description="draw among the k likeliest tokens only")
     order: Order = Field(default="confidence", description="which tokens are decided first")
     schedule: Schedule = Field(default="cosine", description="how many tokens each step decides")
-    finalise: Finalise = Field(default="perturb", description="how the tokens left at the exit step are taken")
+    finalise: Finalise = Field(default="sample", description="how the tokens left at the exit step are taken")
     mrf_iterations: int | None = Field(
         default=None, ge=1, le=100, description="mean-field iterations; the random field's own number if not given"
     )

@@ -67,7 +67,7 @@ class DecodingSettings:
     choice_temperature: float = 4.5
     top_k: int | None = None
     order: str = CONFIDENCE
-    finalise: str = "perturb"
+    finalise: str = "sample"
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -152,7 +152,7 @@ class RowByRow:
 
 
 def default_exit_step(steps: int) -> int:
-    """Half of the steps, at least one: where the embedded field gains most (assets/results/sweep.txt)."""
+    """Half of the steps, at least one; docs/random-field.md has the measurements behind it."""
     return max(1, round(0.5 * steps))
 
 

@@ -18,6 +18,8 @@ from .stage import StageRun
 from .theme import stage_script, static
 from .words import knows_html, notice_html
 
+_FIRST_METHOD = "full"
+
 
 @dataclass(frozen=True, eq=False)
 class GenerateHandlers(Handlers):
@@ -58,11 +60,10 @@ def generate_tab(runtime: Runtime, limit: VisitorLimit, examples: list[dict[str,
                 elem_classes="mg-stage-block",
                 examples=examples,
             )
-        first_method = "markovgen" if "markovgen" in runtime.pipeline.methods else "full"
         with gr.Column(elem_classes="mg-options"):
             method = gr.Radio(
                 method_choices(runtime.pipeline, explained=True),
-                value=first_method,
+                value=_FIRST_METHOD,
                 label="Method",
                 elem_classes="mg-method",
             )
@@ -70,7 +71,7 @@ def generate_tab(runtime: Runtime, limit: VisitorLimit, examples: list[dict[str,
             fold("advanced", "Advanced")
             with gr.Column(elem_id="advanced", elem_classes="mg-advanced"):
                 seed = seed_control(elem_classes="mg-wide")
-                advanced = advanced_options(runtime.pipeline, [first_method])
+                advanced = advanced_options(runtime.pipeline, [_FIRST_METHOD])
                 keep = gr.Checkbox(metadata, label="Keep the settings inside the PNG", elem_classes="mg-wide")
             settings_file = gr.UploadButton(
                 "Restore settings from a PNG", file_types=[".png"], size="sm", elem_id="drop-settings"
