@@ -65,6 +65,13 @@ def _status(arguments: Sequence[str] | None) -> int:
         return 130
 
 
+SizeOption = Annotated[int | None, request_option("size", "--size")]
+SuperResolutionSteps = Annotated[int | None, request_option("super_resolution_steps", "--super-resolution-steps")]
+SuperResolutionExitStep = Annotated[
+    int | None, request_option("super_resolution_exit_step", "--super-resolution-exit-step")
+]
+
+
 @app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="what the picture shows")],
@@ -82,6 +89,9 @@ def generate(
     mrf_iterations: Annotated[int | None, request_option("mrf_iterations", "--mrf-iterations")] = None,
     mrf_clamp: Annotated[bool | None, request_option("mrf_clamp", "--mrf-clamp/--no-mrf-clamp")] = None,
     count: Annotated[int | None, request_option("count", "--count")] = None,
+    size: SizeOption = None,
+    super_resolution_steps: SuperResolutionSteps = None,
+    super_resolution_exit_step: SuperResolutionExitStep = None,
     model: ModelOption = None,
     mrf: MrfOption = None,
     device: DeviceOption = None,
@@ -105,6 +115,9 @@ def generate(
         "mrf_iterations": mrf_iterations,
         "mrf_clamp": mrf_clamp,
         "count": count,
+        "size": size,
+        "super_resolution_steps": super_resolution_steps,
+        "super_resolution_exit_step": super_resolution_exit_step,
     }
     request = GenerateRequest.validated(
         prompt=prompt, **{name: value for name, value in given.items() if value is not None}
@@ -133,6 +146,9 @@ def compare(
     finalise: Annotated[str | None, request_option("finalise", "--finalise")] = None,
     mrf_iterations: Annotated[int | None, request_option("mrf_iterations", "--mrf-iterations")] = None,
     mrf_clamp: Annotated[bool | None, request_option("mrf_clamp", "--mrf-clamp/--no-mrf-clamp")] = None,
+    size: SizeOption = None,
+    super_resolution_steps: SuperResolutionSteps = None,
+    super_resolution_exit_step: SuperResolutionExitStep = None,
     model: ModelOption = None,
     mrf: MrfOption = None,
     device: DeviceOption = None,
@@ -150,6 +166,9 @@ def compare(
         "finalise": finalise,
         "mrf_iterations": mrf_iterations,
         "mrf_clamp": mrf_clamp,
+        "size": size,
+        "super_resolution_steps": super_resolution_steps,
+        "super_resolution_exit_step": super_resolution_exit_step,
     }
     request = GenerateRequest.validated(
         prompt=prompt, **{name: value for name, value in given.items() if value is not None}
@@ -400,6 +419,14 @@ def export_weights(
     tokenizer: Annotated[Path, typer.Option("--tokenizer", help="folder of trained tokenizer weights")],
     base: Annotated[Path, typer.Option("--base", help="folder of trained base transformer weights")],
     mrf: Annotated[Path | None, typer.Option("--mrf", help="folder of a trained random field")] = None,
+    super_resolution: Annotated[
+        list[Path] | None,
+        typer.Option("--super-resolution", help="folder of a super-resolution transformer; again for a stage above it"),
+    ] = None,
+    super_resolution_mrf: Annotated[
+        list[Path] | None,
+        typer.Option("--super-resolution-mrf", help="folder of the random field of that stage; again, in that order"),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="the checkpoint's folder")] = Path("weights"),
     vocabulary: Annotated[
         str, typer.Option("--vocabulary", help="that they were trained on: full or frequent")
@@ -408,7 +435,15 @@ def export_weights(
     """Put trained parts together into one checkpoint that every command and the app can load."""
     from .training.export import export
 
-    export(tokenizer, base, out, vocabulary, mrf=mrf)
+    export(
+        tokenizer,
+        base,
+        out,
+        vocabulary,
+        mrf=mrf,
+        super_resolution=super_resolution or (),
+        super_resolution_mrf=super_resolution_mrf or (),
+    )
     print(out)
 
 
