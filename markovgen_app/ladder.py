@@ -31,9 +31,34 @@ Finer = tuple[SuperResolutionTransformer, MarkovRandomField | None]
 """A stage above the base: its transformer and its random field."""
 
 
+@dataclass(frozen=True)
+class Level:
+    """A grid of the ladder.
+
+    Attributes:
+        number: 0 for the base.
+        grid: rows and columns of tokens.
+    """
+
+    number: int
+    grid: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        """ "base", "super-resolution", "super-resolution 2"."""
+        if self.number == 0:
+            return "base"
+        return "super-resolution" if self.number == 1 else f"super-resolution {self.number}"
+
+    @property
+    def positions(self) -> int:
+        """n, the number of tokens."""
+        return self.grid[0] * self.grid[1]
+
+
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One grid of the ladder.
+    """The models that work on one grid of the ladder.
 
     Attributes:
         number: 0 for the base.
@@ -46,21 +71,21 @@ class Stage:
     mrf: MarkovRandomField | None = None
 
     @property
+    def level(self) -> Level:
+        """Which grid it is."""
+        return Level(self.number, self.transformer.grid)
+
+    @property
     def name(self) -> str:
-        """ "base", "super-resolution", "super-resolution 2"."""
-        if self.number == 0:
-            return "base"
-        return "super-resolution" if self.number == 1 else f"super-resolution {self.number}"
+        return self.level.name
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of tokens."""
-        return self.transformer.grid
+        return self.level.grid
 
     @property
     def positions(self) -> int:
-        """n, the number of tokens."""
-        return self.grid[0] * self.grid[1]
+        return self.level.positions
 
     @property
     def mask_token_id(self) -> int:

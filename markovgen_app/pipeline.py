@@ -24,7 +24,7 @@ from .decoding.editing import EditSettings, edit, rounds_of
 from .decoding.guidance import guided_logits
 from .decoding.sampler import METHODS, DecodingSettings, DecodingStep, Refine, decode, hide
 from .errors import UserError
-from .ladder import Finer, Stage, check_field, check_ladder, further_parts, part_names
+from .ladder import Finer, Level, Stage, check_field, check_ladder, further_parts, part_names
 from .models.mrf import MarkovRandomField
 from .models.super_resolution import SuperResolutionTransformer
 from .models.text import TextEncoder, TextStates
@@ -77,7 +77,7 @@ class StepEvent:
     fraction: float
     label: str
     patch: Patch
-    stage: Stage
+    stage: Level
     _to_images: TokensToImages = field(repr=False)
 
     @cached_property
@@ -442,7 +442,7 @@ class MarkovGenPipeline(DiffusionPipeline):
                     calls += request.steps if isinstance(request, EditRequest) else 1
                     fraction = (patch.number - 1 + (done + step.index) / planned) / patch.total
                     label = before + _label(request, patch, work.stage, step.index, total)
-                    yield StepEvent(step, fraction, label, patch, work.stage, views[-1])
+                    yield StepEvent(step, fraction, label, patch, work.stage.level, views[-1])
                 before = f"{label} · "
                 done += total
             with watch:

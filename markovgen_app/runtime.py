@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from pathlib import Path
 from threading import Lock
 
@@ -24,7 +25,8 @@ from .zero_gpu import Events, borrowing_gpu, on_zero_gpu, portable
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _LOCKS: dict[str, Lock] = {}
-_BORROWED_PACE = (0.1, 0.1)  # seconds a step and a picture, where no GPU is there to measure them
+_Pace = tuple[float, float, tuple[float, ...]]  # step_seconds, decode_seconds and finer_step_seconds of a runtime
+_BORROWED_PACE: _Pace = (0.1, 0.1, ())  # where no GPU is there to measure it
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +37,10 @@ class Runtime:
         pipeline: on its device, warm.
         device: where it runs.
         dtype: of the image models.
-        step_seconds: one guided decoding step of one picture, as measured at the warm-up.
-        decode_seconds: tokens to one picture.
+        step_seconds: one guided decoding step of one picture on the base, as measured at the warm-up.
+        decode_seconds: tokens to one picture of the largest size.
         others: the same on further devices; a request goes to the one with the fewest.
+        finer_step_seconds: a step on each stage above the base; as on the base where not measured.
     """
 
     pipeline: MarkovGenPipeline
@@ -46,6 +49,7 @@ class Runtime:
     step_seconds: float
     decode_seconds: float
     others: tuple[Runtime, ...] = ()
+    finer_step_seconds: tuple[float, ...] = ()
     _busy: set[object] = field(default_factory=set, repr=False)
     _events: Events = field(init=False, repr=False)
 
@@ -116,9 +120,11 @@ class Runtime:
 
     def estimate_seconds(self, request: DecodingRequest) -> float:
         """Expected model time of a request."""
-        settings = self.pipeline.decoding_settings(request)
-        steps = settings.exit_step or settings.steps
-        return request.count * (steps * self.step_seconds + self.decode_seconds)
+        request = self.pipeline.settled(request)
+        paces = chain((self.step_seconds, *self.finer_step_seconds), repeat(self.step_seconds))
+        settings = (stage.settings(request) for stage in self.pipeline.stages_for(request))
+        steps = sum((each.exit_step or each.steps) * pace for each, pace in zip(settings, paces, strict=False))
+        return request.count * (steps + self.decode_seconds)
 
     def describe(self) -> str:
         """For people: "CPU · 2 threads · about 2 s a picture"."""
@@ -171,7 +177,8 @@ def _placed(
         raise UserError(
             f"{device} cannot run the model in {settings.dtype} ({reason}): choose cpu and float32."
         ) from error
-    return Runtime(pipeline, device, dtype, *pace, others)
+    step_seconds, decode_seconds, finer = pace
+    return Runtime(pipeline, device, dtype, step_seconds, decode_seconds, others, finer)
 
 
 def _offload(pipeline: MarkovGenPipeline, device: torch.device) -> None:
@@ -246,18 +253,19 @@ def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
-def _warm_up(pipeline: MarkovGenPipeline) -> tuple[float, float]:
-    """Seconds of a guided step and of decoding tokens to a picture, after a first round that is not counted."""
-    request = GenerateRequest(prompt="a warm-up", steps=2, seed=0, guidance_ramp=False)
-    step_times: list[float] = []
+def _warm_up(pipeline: MarkovGenPipeline) -> _Pace:
+    """Seconds of a guided step of each stage and of decoding tokens, after a first round that is not counted."""
+    request = GenerateRequest(prompt="a warm-up", steps=2, super_resolution_steps=2, seed=0, guidance_ramp=False)
+    step_times: list[list[float]] = [[] for _ in pipeline.stages]
     decode_times: list[float] = []
     for _ in range(2):
         last = time.perf_counter()
         for event in pipeline.run(request):
             now = time.perf_counter()
-            (decode_times if isinstance(event, Result) else step_times).append(now - last)
+            (decode_times if isinstance(event, Result) else step_times[event.stage.number]).append(now - last)
             last = now
-    return min(step_times), min(decode_times)
+    base, *finer = (min(times) for times in step_times)
+    return base, min(decode_times), tuple(finer)
 
 
 def _quiet_loading() -> None:

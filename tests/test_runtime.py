@@ -6,7 +6,7 @@ from threading import Thread
 
 import pytest
 import torch
-from builders import tiny_checkpoint, tiny_pipeline
+from builders import tiny_checkpoint, tiny_ladder, tiny_pipeline
 
 from markovgen_app.errors import UserError
 from markovgen_app.pipeline import MarkovGenPipeline, Result, StepEvent
@@ -33,6 +33,23 @@ def test_it_says_what_to_expect(runtime: Runtime) -> None:
     assert slow.describe().endswith("· about 3 s a picture")
     request = GenerateRequest(prompt="a", method="early-exit", steps=8, exit_step=3, count=2)
     assert slow.estimate_seconds(request) == pytest.approx(2 * (3 * 0.1 + 0.2))
+
+
+def test_every_stage_counts_in_what_to_expect() -> None:
+    pace = {"step_seconds": 0.1, "decode_seconds": 0.2, "finer_step_seconds": (0.5,)}
+    runtime = Runtime(tiny_ladder(), torch.device("cpu"), torch.float32, **pace)  # type: ignore[arg-type]
+    assert runtime.estimate_seconds(GenerateRequest(prompt="a")) == pytest.approx(24 * 0.1 + 8 * 0.5 + 0.2)
+    assert runtime.estimate_seconds(GenerateRequest(prompt="a", size=32)) == pytest.approx(24 * 0.1 + 0.2)
+    early = GenerateRequest(prompt="a", method="early-exit", steps=8, exit_step=3, count=2)
+    assert runtime.estimate_seconds(early) == pytest.approx(2 * (3 * 0.1 + 3 * 0.5 + 0.2))
+    unmeasured = Runtime(tiny_ladder(), torch.device("cpu"), torch.float32, 0.1, 0.2)
+    assert unmeasured.estimate_seconds(GenerateRequest(prompt="a")) == pytest.approx(32 * 0.1 + 0.2)
+
+
+def test_both_stages_are_measured(tmp_path: Path) -> None:
+    tiny_ladder().save_pretrained(tmp_path)
+    runtime = load_runtime(Settings(model=str(tmp_path), device="cpu"))
+    assert len(runtime.finer_step_seconds) == 1 and min(runtime.finer_step_seconds) > 0
 
 
 def test_requests_take_turns_and_an_abandoned_one_blocks_nobody(runtime: Runtime) -> None:

@@ -20,12 +20,15 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers.models.unets.uvit_2d import UVit2DModel
+from torch import Tensor
 
 from ..decoding.guidance import guided_logits
 from ..decoding.sampler import DecodingSettings, decode, default_exit_step
 from ..decoding.schedule import mask_counts
 from ..errors import UserError
+from ..ladder import Stage, default_super_resolution_exit
 from ..models.mrf import MarkovRandomField
+from ..models.text import TextStates
 from ..pipeline import MarkovGenPipeline, Result, synchronize
 from ..requests import GenerateRequest
 from ..runtime import Runtime, load_runtime
@@ -69,41 +72,63 @@ def seconds(work: Callable[[], Any], device: torch.device) -> float:
 
 
 def measure_components(pipeline: MarkovGenPipeline) -> dict[str, float]:
-    """Milliseconds of each part that the pipeline has, for one picture.
+    """Milliseconds of each part that the pipeline has, for one picture of the largest size.
 
-    text_ms: prompt and empty prompt. base_step_ms: one step of the decoding loop with guidance, draws included.
-    base_mrf_ms: the random field's inference at the default exit step. detokenizer_ms: tokens to pixels.
+    text_ms: prompt and empty prompt. base_step_ms, super_resolution_step_ms: one step of the decoding loop with
+    guidance, draws included. base_mrf_ms, super_resolution_mrf_ms: the random field's inference at the stage's exit
+    step. detokenizer_ms: the last stage's tokens to pixels.
     """
-    device, mask_id = pipeline.device, pipeline.transformer.mask_token_id
+    device = pipeline.device
     texts = pipeline.text_encoder.encode([PROMPT, ""]).to(device)
-    settings = DecodingSettings(steps=4, guidance_ramp=False)
-    tokens = torch.full((1, pipeline.grid[0] * pipeline.grid[1]), mask_id, device=device)
-    steps = decode(
-        guided_logits(pipeline.transformer, texts[[0]], texts[[1]], settings),
-        tokens,
-        mask_id,
-        settings,
-        [torch.Generator().manual_seed(0)],
-        grid=pipeline.grid,
-    )
-    first = next(steps)  # not counted: it may warm caches
-    components = {
-        "text_ms": 1e3 * seconds(lambda: pipeline.text_encoder.encode([PROMPT, ""]), device),
-        "base_step_ms": 1e3 * seconds(lambda: next(steps), device),
-        "detokenizer_ms": 1e3 * seconds(lambda: pipeline.tokenizer.decode(first.predicted, pipeline.grid), device),
-    }
-    if pipeline.mrf is not None:
-        components["base_mrf_ms"] = 1e3 * field_seconds(pipeline.mrf, device)
+    components = {"text_ms": 1e3 * seconds(lambda: pipeline.text_encoder.encode([PROMPT, ""]), device)}
+    made: list[Tensor] = []
+    for stage in pipeline.stages:
+        name = stage.name.replace("-", "_").replace(" ", "_")  # base, super_resolution, super_resolution_2
+        step_seconds, tokens = measure_step(stage, texts, device, made[-1] if made else None)
+        made.append(tokens)
+        components[f"{name}_step_ms"] = 1e3 * step_seconds
+        if stage.mrf is not None:
+            steps = 8 if stage.number else 24
+            exit_step = default_super_resolution_exit(steps) if stage.number else default_exit_step(steps)
+            components[f"{name}_mrf_ms"] = 1e3 * field_seconds(stage.mrf, device, steps, exit_step)
+    components["detokenizer_ms"] = 1e3 * seconds(lambda: pipeline.tokenizer.decode(made[-1], stage.grid), device)
     return components
 
 
-def field_seconds(field: MarkovRandomField, device: torch.device, steps: int = 24, top_k: int | None = None) -> float:
-    """Seconds of one inference of a random field for one picture, committed tokens as at the default exit step."""
+def measure_step(stage: Stage, texts: TextStates, device: torch.device, coarse: Tensor | None) -> tuple[float, Tensor]:
+    """Seconds of a guided step of a stage for one picture, and tokens that it may have made.
+
+    Args:
+        texts: of the prompt and the empty prompt.
+        coarse: tokens of the stage below; None for the base.
+    """
+    settings = DecodingSettings(steps=4, guidance_ramp=False)
+    steps = decode(
+        guided_logits(stage.model(1, device, coarse), texts[[0]], texts[[1]], settings),
+        torch.full((1, stage.positions), stage.mask_token_id, device=device),
+        stage.mask_token_id,
+        settings,
+        stage.generators([0]),
+        grid=stage.grid,
+    )
+    first = next(steps)  # not counted: it may warm caches
+    return seconds(lambda: next(steps), device), first.predicted
+
+
+def field_seconds(
+    field: MarkovRandomField,
+    device: torch.device,
+    steps: int = 24,
+    exit_step: int | None = None,
+    top_k: int | None = None,
+) -> float:
+    """Seconds of one inference of a random field for one picture, committed tokens as at an exit step of the base."""
     generator = torch.Generator().manual_seed(0)
     positions, codes = field.grid[0] * field.grid[1], field.config.codebook_size
     logits = torch.randn(1, positions, codes, generator=generator).to(device)
     tokens = torch.randint(codes, (1, positions), generator=generator).to(device)
-    left = mask_counts(positions, steps)[default_exit_step(steps) - 2]
+    decided_by = (exit_step or default_exit_step(steps)) - 1
+    left = mask_counts(positions, steps)[decided_by - 1] if decided_by else positions
     undecided = (torch.rand(1, positions, generator=generator).argsort(dim=1) < left).to(device)
     refine = field.refine(top_k=top_k)
     with torch.no_grad():
@@ -200,7 +225,10 @@ def benchmark(runtime: Runtime, methods: Mapping[str, Mapping[str, Any]], rounds
         "dtype": str(runtime.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "rounds": rounds,
-        "components": {part: float(np.median(parts[part])) if part in parts else None for part in COMPONENTS},
+        "components": {
+            part: float(np.median(parts[part])) if part in parts else None
+            for part in dict.fromkeys([*COMPONENTS, *parts])
+        },
         "components_spread": {part: spread(values) for part, values in parts.items()},
         "methods": {
             name: {"seconds": float(np.median(values)), "spread": spread(values)} for name, values in times.items()

@@ -11,7 +11,7 @@ from markovgen_app.errors import UserError
 from markovgen_app.evaluation import benchmark, waits
 from markovgen_app.evaluation.report import parse_methods
 from markovgen_app.runtime import Runtime
-from tests.builders import tiny_checkpoint, tiny_pipeline
+from tests.builders import tiny_checkpoint, tiny_ladder, tiny_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,17 @@ def test_the_report_has_the_promised_shape(measured):
         assert measured["components"][name] is None
     assert measured["peak_memory_mb"] > 50
     json.dumps(measured, allow_nan=False)
+
+
+def test_the_stages_above_the_base_are_timed_too():
+    pipeline = tiny_ladder(further=1)
+    for name, milliseconds in benchmark.measure_components(pipeline).items():
+        assert milliseconds > 0, name
+    runtime = Runtime(pipeline, torch.device("cpu"), torch.float32, 0.1, 0.1)
+    found = benchmark.benchmark(runtime, {}, rounds=1)
+    assert all(found["components"][name] for name in benchmark.COMPONENTS)
+    assert found["components"]["super_resolution_2_step_ms"] > 0
+    assert "super_resolution_2_mrf_ms" not in found["components"]
 
 
 def test_ratios_are_to_the_full_method_which_is_always_there(measured):
