@@ -22,7 +22,7 @@ from .errors import UserError
 from .models.mrf import MarkovRandomField
 from .models.super_resolution import SuperResolutionTransformer
 from .models.transformer import MuseTransformer
-from .requests import DecodingRequest, GenerateRequest
+from .requests import DecodingRequest
 
 if TYPE_CHECKING:
     from .models.amused import AmusedTransformer
@@ -95,7 +95,6 @@ class Stage:
         """Planned steps n and exit step k of a request here; k is None where its method's own is meant."""
         if self.number == 0:
             return request.steps, request.exit_step
-        assert isinstance(request, GenerateRequest), "only new pictures climb the ladder"
         planned = request.super_resolution_steps
         return planned, request.super_resolution_exit_step or default_super_resolution_exit(planned)
 

@@ -89,6 +89,13 @@ class Patch:
         )
 
 
+def working_side(request: PictureRequest) -> int:
+    """The longer side of the windows that a request works in, in pixels of its picture."""
+    if request.fit == "crop":
+        return min(request.size)
+    return max(request.padding.size(*request.size) if isinstance(request, OutpaintRequest) else request.size)
+
+
 Passes = Generator[Patch, list[Image.Image], list[Image.Image]]
 
 

@@ -18,6 +18,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.nn import functional as F
 
 from .checkpoint import check_checkpoint, check_model, class_of, download, find_checkpoint, is_hub_id, tensor_names
 from .decoding.editing import EditSettings, edit, rounds_of
@@ -31,7 +32,7 @@ from .models.text import TextEncoder, TextStates
 from .models.tokenizer import ImageTokenizer
 from .models.transformer import MuseTransformer
 from .offload import one_at_a_time
-from .patches import Patch, patches
+from .patches import Patch, patches, working_side
 from .pictures import Picture, read_settings, write_error
 from .pixels import stacked, to_levels, to_pixels
 from .requests import DecodingRequest, EditRequest, GenerateRequest, PictureRequest
@@ -331,14 +332,15 @@ class MarkovGenPipeline(DiffusionPipeline):
         return tuple(max(stage.grid) * self.tokenizer.factor for stage in self.stages)
 
     def stages_for(self, request: DecodingRequest) -> tuple[Stage, ...]:
-        """The stages that a request goes through: all up to its size; the base alone where a picture is changed.
+        """The stages that a request goes through: all up to its size, or as many as a picture there has detail for.
 
         Raises:
             UserError: no stage makes pictures of that size.
         """
-        if not isinstance(request, GenerateRequest):
-            return self.stages[:1]
-        if request.size is None:
+        if isinstance(request, PictureRequest):
+            coarser = sum(size < working_side(request) for size in self.sizes)
+            return self.stages[: coarser + 1]
+        if not isinstance(request, GenerateRequest) or request.size is None:
             return self.stages
         if request.size not in self.sizes:
             sides = " or ".join(f"{side}" for side in self.sizes)
@@ -423,14 +425,17 @@ class MarkovGenPipeline(DiffusionPipeline):
         passes = patches(request, self.size, self.grid)
         patch = next(passes)
         while True:
-            before = ""
+            kept = len(frames)  # of what earlier windows did
+            before = f"window {patch.number}/{patch.total} · " if patch.total > 1 else ""
             done = 0
+            changed: Tensor | None = None
             for work in works:
                 with watch:
                     coarse = frames[-1] if work.stage.number else None
-                    steps, total = self._steps(request, patch, work, texts, coarse)
+                    start, is_open = self._start(request, patch, work.stage, changed)
+                    steps, total = self._steps(request, patch, work, texts, coarse, start, is_open)
                 if work.stage.number:
-                    frames, views = [], []
+                    frames, views = frames[:kept], views[:kept]
                 planned = done + total + sum(later.longest for later in works[work.stage.number + 1 :])
                 while True:
                     with watch:
@@ -439,12 +444,13 @@ class MarkovGenPipeline(DiffusionPipeline):
                         break
                     frames.append(step.predicted)
                     views.append(self._view(patch.preview))
-                    calls += request.steps if isinstance(request, EditRequest) else 1
+                    calls += work.calls_a_step
                     fraction = (patch.number - 1 + (done + step.index) / planned) / patch.total
-                    label = before + _label(request, patch, work.stage, step.index, total)
+                    label = before + _label(request, work.stage, step.index, total)
                     yield StepEvent(step, fraction, label, patch, work.stage.level, views[-1])
                 before = f"{label} · "
                 done += total
+                changed = frames[-1] != start  # everywhere, where new pictures are made
             with watch:
                 images = self._view(patch)(frames[-1])
             try:
@@ -463,7 +469,7 @@ class MarkovGenPipeline(DiffusionPipeline):
                 seconds=seconds,
                 model_seconds=watch.seconds,
                 transformer_calls=calls,
-                planned_calls=sum(stage.steps(request)[0] for stage in stages),
+                planned_calls=patch.total * sum(work.planned_calls for work in works),
                 prompt=request.prompt,
             )
             for image, seed in zip(images, request.seeds, strict=True)
@@ -499,42 +505,59 @@ class MarkovGenPipeline(DiffusionPipeline):
         batches = pixels.split(1) if self.device.type == "cpu" else [pixels]
         return torch.cat([self.tokenizer.encode(batch) for batch in batches])
 
-    def _start(self, patch: Patch, count: int) -> tuple[Tensor, Tensor]:
-        """Tokens (count, n) to start from, and which of them are open to change, (count, n) bool."""
-        is_open = torch.from_numpy(patch.open_tokens(self.size, self.grid)).to(self.device).repeat(count, 1)
+    def _start(
+        self, request: DecodingRequest, patch: Patch, stage: Stage, changed: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens (count, n) that a stage starts from, and which of them are open to change, (count, n) bool.
+
+        Where only some tokens are made anew, a stage above the base leaves alone what lies under tokens that stayed.
+
+        Args:
+            changed: (count, n') bool, tokens of the stage below that are no longer as they were; None for the base.
+        """
+        size = (stage.grid[1] * self.tokenizer.factor, stage.grid[0] * self.tokenizer.factor)
+        is_open = torch.from_numpy(patch.open_tokens(size, stage.grid)).to(self.device).repeat(request.count, 1)
         if patch.geometry is None:
-            return torch.full(is_open.shape, self.transformer.mask_token_id, device=self.device), is_open
-        views = patch.views(self.size)
+            return torch.full(is_open.shape, stage.mask_token_id, device=self.device), is_open
+        views = patch.views(size)
         if all(picture is patch.pictures[0] for picture in patch.pictures):
-            return self.encode(views[:1]).repeat(count, 1), is_open
-        return self.encode(views), is_open
+            tokens = self.encode(views[:1]).repeat(request.count, 1)
+        else:
+            tokens = self.encode(views)
+        if changed is not None and (isinstance(request, EditRequest) or patch.share < 1):
+            below = changed.float().unflatten(1, self.stages[stage.number - 1].grid).unsqueeze(1)  # (B, 1, h', w')
+            is_open = is_open & F.interpolate(below, stage.grid).flatten(1).bool()  # (B, 1, h, w) -> (B, n)
+        return tokens, is_open
 
     def _steps(
-        self, request: DecodingRequest, patch: Patch, work: _Work, texts: TextStates, coarse: Tensor | None
+        self,
+        request: DecodingRequest,
+        patch: Patch,
+        work: _Work,
+        texts: TextStates,
+        coarse: Tensor | None,
+        tokens: Tensor,
+        is_open: Tensor,
     ) -> tuple[Iterator[DecodingStep], int]:
         """The loop of a stage over one patch, and how many steps it takes at most.
 
         Args:
             texts: of the prompt, and of what to keep away from.
             coarse: tokens of the stage below; None for the base.
+            tokens, is_open: see `_start`.
         """
         stage, settings, count = work.stage, work.settings, request.count
         model = stage.model(count, self.device, coarse)
         logits = guided_logits(model, texts[[0]].repeat_interleave(count), texts[[1]], settings)
         mask_id = stage.mask_token_id
-        if coarse is None:
-            tokens, is_open = self._start(patch, count)
-        else:
-            tokens = torch.full((count, stage.positions), mask_id, device=self.device)
-            is_open = torch.ones_like(tokens, dtype=torch.bool)
-        if isinstance(request, EditRequest):
-            edits = EditSettings(rounds_of(request.strength), request.share)
+        if isinstance(request, EditRequest) and work.rounds:
             rounds = edit(
-                logits, tokens, mask_id, settings, work.generators,
-                grid=stage.grid, edit_settings=edits, editable=is_open, refine=work.refine,
+                logits, tokens, mask_id, settings, work.generators, grid=stage.grid,
+                edit_settings=EditSettings(work.rounds, request.share), editable=is_open, refine=work.refine,
             )  # fmt: skip
-            return rounds, edits.rounds
-        hidden = hide(tokens, mask_id, is_open, patch.share, work.generators)
+            return rounds, work.rounds
+        share = patch.share if coarse is None else 1
+        hidden = hide(tokens, mask_id, is_open, share, work.generators)
         steps = decode(logits, hidden, mask_id, settings, work.generators, grid=stage.grid, refine=work.refine)
         unknown = int((hidden == mask_id).sum(dim=1).max())
         return steps, min(work.longest, max(1, unknown))
@@ -554,15 +577,30 @@ class _Work:
     settings: DecodingSettings
     refine: Refine | None
     generators: list[torch.Generator]
+    rounds: int | None
+    planned: int
 
     @classmethod
     def of(cls, stage: Stage, request: DecodingRequest, device: torch.device) -> _Work:
-        return cls(stage, stage.settings(request), stage.refine(request, device), stage.generators(request.seeds))
+        refine, generators = stage.refine(request, device), stage.generators(request.seeds)
+        edits = isinstance(request, EditRequest) and stage.number == 0
+        rounds = rounds_of(request.strength) if edits else None  # type: ignore[attr-defined]
+        return cls(stage, stage.settings(request), refine, generators, rounds, stage.steps(request)[0])
 
     @property
     def longest(self) -> int:
-        """The most steps that it takes."""
-        return self.settings.exit_step or self.settings.steps
+        """The most steps, or rounds, that it takes."""
+        return self.rounds or self.settings.exit_step or self.settings.steps
+
+    @property
+    def calls_a_step(self) -> int:
+        """Decoding steps in each of its steps: several where those are rounds."""
+        return self.planned if self.rounds else 1
+
+    @property
+    def planned_calls(self) -> int:
+        """Decoding steps that it plans."""
+        return self.planned * (self.rounds or 1)
 
 
 def _away_from(request: DecodingRequest) -> str:
@@ -571,10 +609,10 @@ def _away_from(request: DecodingRequest) -> str:
     return ", ".join(text for text in (source, request.negative_prompt) if text)
 
 
-def _label(request: DecodingRequest, patch: Patch, stage: Stage, index: int, total: int) -> str:
-    """ "base 7/24", "round 7/50", "window 2/3 · base 7/24"."""
-    window = f"window {patch.number}/{patch.total} · " if patch.total > 1 else ""
-    return f"{window}{'round' if isinstance(request, EditRequest) else stage.name} {index}/{total}"
+def _label(request: DecodingRequest, stage: Stage, index: int, total: int) -> str:
+    """ "base 7/24", "round 7/50"."""
+    rounds = isinstance(request, EditRequest) and stage.number == 0
+    return f"{'round' if rounds else stage.name} {index}/{total}"
 
 
 def synchronize(device: torch.device) -> None:

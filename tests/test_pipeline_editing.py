@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import tiny_pipeline
+from builders import tiny_ladder, tiny_pipeline
 from PIL import Image
 
 from markovgen_app.decoding import masks
@@ -225,3 +225,62 @@ def test_known_tokens_vote_in_the_random_field_and_do_not_change(monkeypatch: py
     assert fixed and all(mask[0][~open_tokens.flatten()].all() for mask in fixed)
     assert pixels(result) != pixels(pipeline.result(inpaint(method="early-exit", steps=8, exit_step=2)))
     assert pixels(pipeline.result(edit(method="markovgen"))) != pixels(pipeline.result(edit()))
+
+
+@pytest.fixture(scope="module")
+def ladder() -> MarkovGenPipeline:
+    return tiny_ladder()
+
+
+def blocks(flags: torch.Tensor) -> torch.Tensor:
+    """(16,) flags of 4 x 4 tokens as (64,) flags of the 8 x 8 tokens under them."""
+    return flags.view(4, 1, 4, 1).expand(4, 2, 4, 2).reshape(64)
+
+
+def test_pictures_climb_as_far_as_they_have_detail(ladder: MarkovGenPipeline) -> None:
+    for size, fit, stages in (((32, 32), "crop", 1), ((33, 32), "letterbox", 2), ((60, 32), "crop", 1)):
+        request = inpaint(image=noise(*size), fit=fit, super_resolution_steps=2)
+        *steps, result = ladder.run(request)
+        assert len(ladder.stages_for(request)) == stages
+        assert steps[-1].label == ("base 4/4" if stages == 1 else "base 4/4 · super-resolution 2/2")
+        assert result.images[0].image.size == size and steps[-1].fraction == 1
+        assert result.images[0].transformer_calls == result.images[0].planned_calls == 4 + 2 * (stages - 1)
+        assert [image.tobytes() for image in steps[-1].images] == pixels(result)
+
+
+def test_known_tokens_of_every_stage_stay(ladder: MarkovGenPipeline) -> None:
+    picture = noise(64, 64)
+    request = inpaint(image=picture, rectangle=(17, 17, 40, 40), super_resolution_steps=3, count=2)
+    *steps, result = ladder.run(request)
+    patch = steps[-1].patch
+    is_open = torch.from_numpy(patch.open_tokens((64, 64), (8, 8)))
+    assert is_open.view(8, 8)[2:5, 2:5].all() and is_open.sum() == 9
+    whole = ladder.encode([picture])
+    for tokens in result.frames[-1]:
+        assert tokens[~is_open].equal(whole[0, ~is_open])
+    for seed in (3, 4):
+        alone = ladder.result(request.model_copy(update={"count": 1, "seed": seed}))
+        assert pixels(alone)[0] == pixels(result)[seed - 3]
+
+
+def test_details_stay_where_an_edit_changed_nothing(ladder: MarkovGenPipeline) -> None:
+    picture = noise(64, 64)
+    *steps, result = ladder.run(edit(image=picture, strength=0.02, super_resolution_steps=2))
+    rounds = [event for event in steps if isinstance(event, StepEvent) and event.stage.number == 0]
+    assert [event.label for event in rounds] == ["round 1/2", "round 2/2"]
+    coarse = picture.resize((32, 32), Image.Resampling.LANCZOS)
+    changed = rounds[-1].step.tokens[0] != ladder.encode([coarse])[0]
+    stayed = ~blocks(changed)
+    assert 0 < changed.sum() <= 2 and result.frames[-1][0, stayed].equal(ladder.encode([picture])[0, stayed])
+    assert result.images[0].transformer_calls == 4
+
+
+def test_windows_climb_one_after_the_other(ladder: MarkovGenPipeline) -> None:
+    *steps, result = ladder.run(outpaint(image=noise(64, 64), left=64, steps=1, super_resolution_steps=1))
+    assert [event.label for event in steps] == [
+        "window 1/2 · base 1/1",
+        "window 1/2 · base 1/1 · super-resolution 1/1",
+        "window 2/2 · base 1/1",
+        "window 2/2 · base 1/1 · super-resolution 1/1",
+    ]
+    assert steps[-1].fraction == 1 and result.images[0].image.size == (128, 64) and len(result.frames) == 2
