@@ -29,7 +29,7 @@ from ..decoding import masks
 from ..decoding.editing import rounds_of
 from ..errors import UserError
 from ..models.scorer import Reading, Scorer
-from ..pipeline import MarkovGenPipeline, Result
+from ..pipeline import MarkovGenPipeline
 from ..requests import MAX_SEED, EditRequest, InpaintRequest, PictureRequest
 from ..runtime import choose_device, load_runtime
 from ..settings import DEFAULT_MODEL, load_settings, model_path
@@ -158,12 +158,16 @@ def make(
 ) -> dict[str, list[Made]]:
     """Every variant's picture of every case."""
     made: dict[str, list[Made]] = {name: [] for name in variants}
+    first = _request(work[0], 0, task, next(iter(variants.values())))
+    groups = (
+        _sharing(variants) if task == "edit" and len(pipeline.stages_for(first)) == 1 else [[name] for name in variants]
+    )
     for index in progress(range(len(work)), what):
-        for names in _sharing(variants, task):
-            strongest = max(names, key=lambda name: float(variants[name].get("strength", 0)))
+        for names in groups:
+            strongest = max(names, key=lambda name: _last_step(variants[name]) if task == "edit" else 0)
             result = pipeline.result(_request(work[index], index, task, variants[strongest]))
             for name in names:
-                step = _last_step(result, variants[name], task)
+                step = _last_step(variants[name]) if len(names) > 1 else len(result.frames) - 1
                 whole = result.frame(step)
                 raw = pipeline.to_images(result.frames[step][:1])[0]
                 seconds = result.images[0].model_seconds * (step + 1) / len(result.frames)
@@ -171,21 +175,17 @@ def make(
     return made
 
 
-def _sharing(variants: Mapping[str, Mapping[str, Any]], task: Task) -> list[list[str]]:
-    """Names of variants that are steps of one run: edits that differ in their strength, without a last round apart."""
+def _sharing(variants: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Names of edits that are steps of one run: they differ in their strength, and no random field ends them."""
     groups: dict[str, list[str]] = {}
     for name, fields in variants.items():
         same = {key: value for key, value in fields.items() if key != "strength"}
-        alone = task != "edit" or fields["method"] != "full"
-        groups.setdefault(name if alone else json.dumps(same, sort_keys=True), []).append(name)
+        groups.setdefault(name if fields["method"] != "full" else json.dumps(same, sort_keys=True), []).append(name)
     return list(groups.values())
 
 
-def _last_step(result: Result, fields: Mapping[str, Any], task: Task) -> int:
-    if task == "edit" and fields["method"] == "full":
-        strength = float(fields.get("strength", EditRequest.model_fields["strength"].default))
-        return rounds_of(strength) - 1
-    return len(result.frames) - 1
+def _last_step(fields: Mapping[str, Any]) -> int:
+    return rounds_of(float(fields.get("strength", EditRequest.model_fields["strength"].default))) - 1
 
 
 def border_difference(picture: np.ndarray, mask: np.ndarray, reach: int = 1) -> float:
@@ -204,7 +204,9 @@ def border_difference(picture: np.ndarray, mask: np.ndarray, reach: int = 1) -> 
 
 
 def psnr_where(picture: np.ndarray, other: np.ndarray, place: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB over some of the pixels of two pictures of 8 bits."""
+    """Peak signal-to-noise ratio in dB over some of the pixels of two pictures of 8 bits; NaN over none."""
+    if not place.any():
+        return float("nan")
     error = np.square(picture[place].astype(np.float64) - other[place]).mean()
     return float(10 * np.log10(255**2 / max(error, 1e-6)))
 
