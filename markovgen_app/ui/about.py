@@ -46,13 +46,13 @@ def about_html(runtime: Runtime, examples: Path) -> str:
     knows = runtime.pipeline.vocabulary
     counts = {"things": knows.nouns, "backgrounds": knows.backgrounds, "styles": knows.styles, "colours": knows.colours}
     listed = "".join(f"<div><dt>{name}</dt><dd>{len(words)}</dd></div>" for name, words in counts.items() if words)
-    width, height = runtime.pipeline.size
+    sizes = " or ".join(f"{side} × {side}" for side in runtime.pipeline.sizes)
     return (
         f'<article class="mg-about"><h2>Pictures, a few tokens at a time</h2>{_LEDE}{_strip(examples / STEPS)}'
         f"<h2>What this model knows</h2><dl>{listed}</dl>"
         "<p>It has seen a picture-book world and nothing else: emoji figures, drawn backgrounds, a handful of styles. "
         "A frozen language model reads your words, so a word near one it knows often works too. "
-        f"Its pictures are {width} × {height} pixels; the page enlarges them smoothly, and the PNG you download is the "
+        f"Its pictures are {sizes} pixels; the page enlarges them smoothly, and the PNG you download is the "
         "original, with its settings inside.</p>"
         f"<h2>Where it runs</h2><p>{escape(runtime.describe())}. Nothing you type leaves this server, and pictures are "
         "kept only as long as your page is open.</p>"

@@ -49,6 +49,9 @@ def generate_endpoint(
         mrf_iterations: int | None = None,
         mrf_clamp: bool = defaults["mrf_clamp"],
         seed: int | None = None,
+        size: int | None = None,
+        super_resolution_steps: int = defaults["super_resolution_steps"],
+        super_resolution_exit_step: int | None = None,
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> tuple[FileData, dict[str, Any]]:
         """Makes one picture: its PNG file, and the settings that make it again (the seed among them)."""
@@ -87,6 +90,9 @@ def compare_endpoint(
         mrf_iterations: int | None = None,
         mrf_clamp: bool = defaults["mrf_clamp"],
         seed: int | None = None,
+        size: int | None = None,
+        super_resolution_steps: int = defaults["super_resolution_steps"],
+        super_resolution_exit_step: int | None = None,
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> tuple[FileData, list[FileData], dict[str, Any]]:
         """Runs methods on one prompt and seed: a labelled grid, a picture a method, and what each took."""

@@ -16,6 +16,7 @@ _SHORT = ("early-exit", "markovgen", "rescheduled", "halton")
 _CONFIDENT = ("full", "early-exit", "markovgen", "rescheduled")
 NOT_FOR_ALL: Mapping[str, Sequence[str]] = {
     "exit_step": _SHORT,
+    "super_resolution_exit_step": _SHORT,
     "order": _CONFIDENT,
     "schedule": _CONFIDENT,
     "choice_temperature": _CONFIDENT,
@@ -32,6 +33,9 @@ _FINALISE = {
 }
 _IN_WORDS = {
     "steps": "How many steps a full run takes.",
+    "size": "Larger pictures are the small ones with detail added.",
+    "super_resolution_steps": "How many steps a full run takes to add detail.",
+    "super_resolution_exit_step": "After this step of them the methods that stop early stop.",
     "exit_step": "After this step the methods that stop early stop.",
     "finalise": "How the tokens that no step has decided are taken at the exit.",
     "mrf_iterations": "How often tokens hear their neighbours before they are taken.",
@@ -117,6 +121,16 @@ def advanced_options(pipeline: MarkovGenPipeline, methods: Sequence[str]) -> dic
         values = get_args(GenerateRequest.model_fields[name].annotation)
         return gr.Dropdown([((words or {}).get(value, value), value) for value in values], label=label, **about(name))
 
+    finer: dict[str, gr.components.Component] = {}
+    if len(pipeline.sizes) > 1:
+        sizes = [(f"{side} × {side} px", side) for side in pipeline.sizes]
+        finer = {
+            "size": gr.Radio(
+                sizes, label="Size", elem_classes="mg-wide", **{**about("size"), "value": pipeline.sizes[-1]}
+            ),
+            "super_resolution_steps": number("super_resolution_steps", "Steps for detail", 1, precision=0),
+            "super_resolution_exit_step": optional("super_resolution_exit_step", "Exit step for detail", "3 of 8"),
+        }
     own = "" if pipeline.mrf is None else f"{pipeline.mrf.config.iterations}, the field's own"
     return {
         "negative_prompt": gr.Textbox(
@@ -134,6 +148,7 @@ def advanced_options(pipeline: MarkovGenPipeline, methods: Sequence[str]) -> dic
         "mrf_iterations": optional("mrf_iterations", "Rounds of the random field", own),
         "mrf_clamp": gr.Checkbox(label="Trust decided tokens", elem_classes="mg-wide", **about("mrf_clamp")),
         "guidance_ramp": gr.Checkbox(label="Guidance ramp", elem_classes="mg-wide", **about("guidance_ramp")),
+        **finer,
     }
 
 

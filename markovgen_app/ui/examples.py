@@ -93,19 +93,20 @@ def make_examples(runtime: Runtime, folder: Path = FOLDER) -> list[Path]:
         path.write_bytes(result.images[0].png())
         files.append(path)
         if number == 1:
-            strip = step_strip([step for step in steps if isinstance(step, StepEvent)], runtime.pipeline.grid)
+            strip = step_strip([step for step in steps if isinstance(step, StepEvent)])
             strip.save(folder / STEPS)
             files.append(folder / STEPS)
     return files
 
 
-def step_strip(steps: list[StepEvent], grid: tuple[int, int]) -> Image.Image:
+def step_strip(steps: list[StepEvent]) -> Image.Image:
     """Some steps of the first picture of a run side by side, RGBA, nothing where a token was not decided yet."""
     chosen = [steps[round(index)] for index in np.linspace(0, len(steps) - 1, _PANELS)]
+    size = steps[-1].images[0].size
     panels = []
     for event in chosen:
-        panel = event.images[0].convert("RGBA")
-        decided = ~event.step.mask[0].cpu().numpy().reshape(grid)  # (n,) -> (h, w)
+        panel = event.images[0].resize(size, Image.Resampling.LANCZOS).convert("RGBA")
+        decided = ~event.step.mask[0].cpu().numpy().reshape(event.stage.grid)  # (n,) -> (h, w)
         panel.putalpha(Image.fromarray(decided).convert("L").resize(panel.size, Image.Resampling.NEAREST))
         panels.append(panel)
     width, height = panels[0].size

@@ -28,7 +28,7 @@ class GenerateHandlers(Handlers):
     def work(self, values: Components, visitor: str | None) -> Iterator[Components]:
         wanted = request_from(self.asked(values))
         self.limit.take(visitor, wanted.count)
-        run = StageRun(wanted, self.runtime.pipeline.grid, metadata=values[self.metadata])
+        run = StageRun(wanted, metadata=values[self.metadata])
         for event in self.runtime.run(wanted):
             if isinstance(event, Result):
                 yield {self.stage: run.result(event), self.notice: notice_html(" ".join(event.notes))}

@@ -128,6 +128,8 @@ class Handlers(ABC):
             UserError: one line on the first field that is wrong.
         """
         request = request_from(fields)
+        if request.size not in self.runtime.pipeline.sizes:
+            request = request.model_copy(update={"size": self.runtime.pipeline.sizes[-1]})
         return {control: getattr(request, name) for name, control in self.controls.items()}
 
 
@@ -156,11 +158,11 @@ def wire(handlers: Handlers, ask: Ask, methods: gr.components.Component) -> None
     )
     stage.opened(handlers.open_link, None, filled, **quietly)
     stage.reuse(handlers.reuse_seed, None, [handlers.controls["seed"]], **quietly)
-    not_for_all = [handlers.controls[name] for name in NOT_FOR_ALL]
-    methods.change(_show_fields, methods, not_for_all, **quietly)  # type: ignore[attr-defined]
+    not_for_all = {name: handlers.controls[name] for name in NOT_FOR_ALL if name in handlers.controls}
 
+    def show_fields(chosen: str | list[str]) -> list[dict[str, Any]]:
+        """Hides the fields that no chosen method reads."""
+        names = [chosen] if isinstance(chosen, str) else chosen
+        return [gr.update(visible=is_read(name, names)) for name in not_for_all]
 
-def _show_fields(methods: str | list[str]) -> list[dict[str, Any]]:
-    """Hides the fields of `NOT_FOR_ALL` that no chosen method reads."""
-    chosen = [methods] if isinstance(methods, str) else methods
-    return [gr.update(visible=is_read(name, chosen)) for name in NOT_FOR_ALL]
+    methods.change(show_fields, methods, list(not_for_all.values()), **quietly)  # type: ignore[attr-defined]

@@ -40,29 +40,26 @@ def pack_tokens(confidence: torch.Tensor, mask: torch.Tensor) -> str:
 
 def facts(picture: Picture) -> str:
     """The line under a finished picture."""
-    parts = [f"seed {picture.seed}", picture.method, f"{picture.steps} steps"]
+    parts = [f"seed {picture.seed}", picture.method, f"{picture.planned_calls} steps"]
     return " · ".join([*parts, f"{picture.seconds:.1f} s", f"{picture.width} × {picture.height} px"])
 
 
 class StageRun:
-    """Collects one run for the stage: every step, or where there are many, every so many and the newest.
+    """Collects one run for what the page shows: every step, or where there are many, every so many and the newest.
 
     Args:
-        grid: rows and columns of tokens.
         metadata: whether the PNG files carry their settings.
     """
 
-    def __init__(self, request: GenerateRequest, grid: tuple[int, int], *, metadata: bool = True) -> None:
+    def __init__(self, request: GenerateRequest, *, metadata: bool = True) -> None:
         self.request = request
         self.metadata = metadata
-        self.stride = math.ceil(request.steps / MAX_FRAMES)
+        self._newest = (0, 0)  # stage and step of the newest frame
         self.value: dict[str, Any] = {
             "run": secrets.token_hex(6),
             "final": False,
             "prompt": request.prompt,
             "count": request.count,
-            "steps": request.steps,
-            "grid": list(grid),
             "fraction": 0.0,
             "label": "",
             "frames": [],
@@ -71,19 +68,24 @@ class StageRun:
 
     def step(self, event: StepEvent) -> dict[str, Any]:
         """The value after one more step."""
-        step = event.step
+        step, stage = event.step, event.stage
+        which = "fine " * (stage.number > 0)
         frame = {
-            "label": str(step.index),
+            "label": f"{which}{step.index}",
+            "title": f"{which}step {step.index} of {step.steps}",
+            "grid": list(stage.grid),
             "decided": (~step.mask).sum(1).tolist(),
             "sure": [f"{value:.2f}" for value in step.confidence.mean(1).tolist()],
             "pictures": [preview_url(image) for image in event.images],
             "tokens": [pack_tokens(*row) for row in zip(step.confidence, step.mask, strict=True)],
         }
         frames = self.value["frames"]
-        if frames and int(frames[-1]["label"]) % self.stride:
+        number, index = self._newest
+        planned = self.request.super_resolution_steps if stage.number else self.request.steps
+        if number == stage.number and index % math.ceil(planned / MAX_FRAMES):
             frames = frames[:-1]
-        frames = [*frames, frame]
-        return self._update(frames=frames, fraction=event.fraction, label=event.label, steps=step.steps)
+        self._newest = (stage.number, step.index)
+        return self._update(frames=[*frames, frame], fraction=event.fraction, label=event.label)
 
     def result(self, result: Result) -> dict[str, Any]:
         """The value at the end of the run."""

@@ -6,10 +6,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 import torch
-from builders import tiny_pipeline
+from builders import tiny_ladder, tiny_pipeline
 from PIL import Image
 
 from markovgen_app.pictures import read_settings
@@ -17,6 +18,7 @@ from markovgen_app.pipeline import Result, StepEvent
 from markovgen_app.requests import GenerateRequest
 from markovgen_app.runtime import Runtime
 from markovgen_app.ui.about import about_html
+from markovgen_app.ui.controls import advanced_options
 from markovgen_app.ui.examples import load_examples, make_examples
 from markovgen_app.ui.stage import StageRun, pack_tokens
 
@@ -37,7 +39,7 @@ def test_tokens_are_packed_in_a_byte_each() -> None:
 
 def test_a_run_tells_every_step_losslessly(runtime: Runtime) -> None:
     request = GenerateRequest(prompt="an owl", steps=5, count=2, seed=3)
-    run = StageRun(request, runtime.pipeline.grid)
+    run = StageRun(request)
     values = []
     for event in runtime.run(request):
         values.append(run.result(event) if isinstance(event, Result) else run.step(event))
@@ -57,7 +59,7 @@ def test_a_run_tells_every_step_losslessly(runtime: Runtime) -> None:
 def test_long_runs_keep_some_steps_and_the_newest(runtime: Runtime) -> None:
     event = next(runtime.run(GenerateRequest(prompt="an owl", steps=1)))
     assert isinstance(event, StepEvent)
-    run = StageRun(GenerateRequest(prompt="an owl", steps=256), runtime.pipeline.grid)
+    run = StageRun(GenerateRequest(prompt="an owl", steps=256))
     for index in range(1, 256):
         run.step(replace(event, step=replace(event.step, index=index)))
     kept = [int(frame["label"]) for frame in run.value["frames"]]
@@ -68,7 +70,7 @@ def test_settings_stay_out_of_the_file_on_request(runtime: Runtime) -> None:
     request = GenerateRequest(prompt="an owl", steps=1, seed=3)
     *_, result = runtime.run(request)
     assert isinstance(result, Result)
-    value = StageRun(request, runtime.pipeline.grid, metadata=False).result(result)
+    value = StageRun(request, metadata=False).result(result)
     assert not Image.open(png_of(value["pictures"][0]["src"])).info
 
 
@@ -83,3 +85,31 @@ def test_examples_are_made_and_found(runtime: Runtime, tmp_path: Path) -> None:
     alpha = np.array(Image.open(tmp_path / "steps.png"))[..., 3]
     assert alpha[:, -32:].all(), "the last panel shows the whole picture"
     assert not alpha[:, :32].all(), "the first one has gaps"
+
+
+def test_both_stages_are_told_apart() -> None:
+    runtime = Runtime(tiny_ladder(), torch.device("cpu"), torch.float32, step_seconds=0.1, decode_seconds=0.1)
+    request = GenerateRequest(prompt="an owl", steps=40, super_resolution_steps=3, seed=3)
+    run = StageRun(request)
+    for event in runtime.run(request):
+        run.result(event) if isinstance(event, Result) else run.step(event)
+    frames = run.value["frames"]
+    base, fine = ([frame for frame in frames if frame["grid"] == grid] for grid in ([4, 4], [8, 8]))
+    assert base[-1]["title"].startswith("step ") and base[-1]["title"].endswith(" of 40")
+    assert [(frame["label"], frame["title"]) for frame in fine] == [
+        (f"fine {index}", f"fine step {index} of 3") for index in (1, 2, 3)
+    ]
+    assert len({frame["label"] for frame in frames}) == len(frames)
+    assert Image.open(png_of(fine[0]["pictures"][0])).size == (64, 64)
+    assert "43 steps" in run.value["pictures"][0]["facts"]
+
+
+def test_a_size_is_asked_for_only_where_there_is_a_choice() -> None:
+    with gr.Blocks():
+        assert "size" not in advanced_options(tiny_pipeline(), ["full"])
+        controls = advanced_options(tiny_ladder(), ["full"])
+    assert controls["size"].choices == [("32 × 32 px", 32), ("64 × 64 px", 64)] and controls["size"].value == 64
+    assert not controls["super_resolution_exit_step"].visible
+    assert "32 × 32 or 64 × 64 pixels" in about_html(
+        Runtime(tiny_ladder(), torch.device("cpu"), torch.float32, 0.1, 0.1), Path("nowhere")
+    )

@@ -1,5 +1,5 @@
 // The stage. Python sends the whole state of a run in `props.value`; this draws it and keeps the session's pictures.
-// value = {run, state, label, fraction, prompt, grid: [h, w], names: [..], frames: [{label, decided, sure, pictures: [url],
+// value = {run, state, label, fraction, prompt, names: [..], frames: [{label, title, grid: [h, w], decided, sure, pictures: [url],
 //   tokens: [base64, one byte a token: confidence 0..127, plus 128 while undecided]}], pictures: [{src, alt, facts, file, seed, link, settings}]}
 const $ = (selector) => element.querySelector(selector);
 const stage = $(".mg-stage"), frame = $(".mg-frame"), native = $(".mg-native"), heat = $(".mg-heat");
@@ -43,7 +43,7 @@ function render() {
   const src = picture.final && store.step === null ? picture.src : step ? step.src : picture.src;
   paint(src).catch(() => {});
   native.alt = picture.alt;
-  const shown = store.step === null ? picture.label : `step ${step.label} of ${picture.steps}`;
+  const shown = store.step === null ? picture.label : step.title;
   text(".mg-label", state === "waiting" ? store.place : shown);
   text(".mg-badge", picture.badge);
   text(".mg-prompt", picture.alt);
@@ -53,10 +53,10 @@ function render() {
   const overlay = store.heat && step;
   heat.hidden = !overlay;
   $(".mg-legend").hidden = !store.heat;
-  if (overlay) paintHeat(heat, step.tokens, picture.grid);
+  if (overlay) paintHeat(heat, step.tokens, step.grid);
   if (store.heat)
     $(".mg-legend").innerHTML = step
-      ? `<span><i class="mg-unsure"></i>faded: unsure</span><span><i class="mg-open"></i>dashed: undecided</span><span>${step.decided} of ${picture.grid[0] * picture.grid[1]} tokens decided, mean confidence ${step.sure}</span>`
+      ? `<span><i class="mg-unsure"></i>faded: unsure</span><span><i class="mg-open"></i>dashed: undecided</span><span>${step.decided} of ${step.grid[0] * step.grid[1]} tokens decided, mean confidence ${step.sure}</span>`
       : "<span>Run this picture to see how sure the model is of each part.</span>";
 
   actions.hidden = !(picture.final || picture.src);
@@ -133,7 +133,7 @@ function renderShelves() {
 }
 
 const examples = (props.examples || []).map((example, index) => ({
-  ...example, id: `example-${index}`, final: true, frames: [], grid: [1, 1], badge: "Example", label: "Made earlier", steps: 0,
+  ...example, id: `example-${index}`, final: true, frames: [], badge: "Example", label: "Made earlier", steps: 0,
 }));
 
 // ---- a run ---------------------------------------------------------------------------------------------------------
@@ -147,9 +147,9 @@ function receive() {
     const known = store.shelf.find((picture) => picture.id === id);
     const picture = known || { id, run: value.run, index };
     Object.assign(picture, {
-      alt: value.prompt, grid: value.grid, steps: value.steps, label: value.label, final: value.final,
+      alt: value.prompt, label: value.label, final: value.final,
       facts: "", ...(value.final ? value.pictures[index] : {}),
-      frames: value.frames.map((step) => ({ label: step.label, decided: step.decided[index], sure: step.sure[index], src: step.pictures[index], tokens: step.tokens[index] })),
+      frames: value.frames.map((step) => ({ label: step.label, title: step.title, grid: step.grid, decided: step.decided[index], sure: step.sure[index], src: step.pictures[index], tokens: step.tokens[index] })),
     });
     return picture;
   });
