@@ -57,7 +57,7 @@ def majority_intervals(counts: Array, outcomes: Array, raters: Array) -> list[tu
     scale = (pivots(counts) * len(outcomes) / items) ** 2
     shares = np.bincount(verdicts(counts), minlength=3) / items
     alone = shares * (1 - shares) / (items - 1)
-    variance = alone + scale * np.maximum(with_raters - without, 0)
+    variance = alone + scale * (with_raters - without)
     doubt = alone**2 / (items - 1) + (scale * with_raters) ** 2 / (clusters - 1)
     degrees = np.divide(variance**2, doubt, out=np.zeros(3), where=doubt > 0)
     degrees = np.maximum(degrees, min(items, clusters) - 1)

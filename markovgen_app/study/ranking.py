@@ -38,9 +38,10 @@ def strength_intervals(
 ) -> list[tuple[float, float]] | None:
     """95 % intervals of the strengths that know both clusters; None with fewer than two raters or two prompts.
 
-    The sandwich of the model's curvature around the clustered covariance of its scores, never smaller than for
-    independent votes, with Student's t on the smaller number of clusters. It does not need the model to be true: what
-    it then covers are the strengths that describe all raters and prompts best.
+    The sandwich of the model's curvature around the clustered covariance of its scores, with Student's t on the
+    smaller number of clusters. It does not need the model to be true: what it then covers are the strengths that
+    describe all raters and prompts best. Where the variance, a difference, comes out negative, the votes are taken for
+    independent.
     """
     clusters = min(occupied(raters), occupied(prompts))
     if clusters < 2:
@@ -55,7 +56,7 @@ def strength_intervals(
         np.diag(inverse @ covariance @ inverse)
         for covariance in (two_way_covariance(scores, raters, prompts), scores.T @ scores)
     )
-    half = student(clusters - 1) * np.sqrt(np.maximum(clustered, alone))
+    half = student(clusters - 1) * np.sqrt(np.where(clustered > 0, clustered, alone))
     return [(float(value - reach), float(value + reach)) for value, reach in zip(strengths, half, strict=True)]
 
 

@@ -69,8 +69,15 @@ def test_intervals_stay_within_bounds_and_around_the_share(seed: int, chance: fl
     hits = rng.random((60, 1)) < chance
     low, high = clustered_shares(hits, raters, prompts)[0] or (-1, -1)
     assert 0 <= low <= hits.mean() <= high <= 1
-    narrow = wilson(float(hits.mean()), 60)
-    assert high - low >= (narrow[1] - narrow[0]) - 1e-9
+    assert high > low
+
+
+def test_a_variance_that_comes_out_negative_leaves_the_votes_independent() -> None:
+    """Two raters who disagree on every one of two prompts cancel out in every cluster."""
+    hits = np.array([[True], [False], [False], [True]])
+    raters, prompts = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+    assert two_way_covariance(hits - 0.5, raters, prompts)[0, 0] < 0
+    assert clustered_shares(hits, raters, prompts)[0] == wilson(0.5, 4, student(1))
 
 
 def test_one_rater_or_one_prompt_gives_no_interval() -> None:
