@@ -52,7 +52,7 @@ class DecodingRequest(BaseModel):
     method: Method = Field(default="full", description="how the tokens are decoded")
     steps: int = Field(default=24, ge=1, le=256, description="planned decoding steps n")
     exit_step: int | None = Field(
-        default=None, ge=1, le=256, description="stop after this step k; half of the steps if not given"
+        default=None, ge=1, le=256, description="stop after this step k; three quarters of the steps if not given"
     )
     guidance_scale: float = Field(default=3.0, ge=0, le=30, description="how strongly the text pulls; 1 is no guidance")
     guidance_ramp: bool = Field(default=True, description="ramp the guidance up over the steps, as Muse does")

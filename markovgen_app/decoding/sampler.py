@@ -152,8 +152,8 @@ class RowByRow:
 
 
 def default_exit_step(steps: int) -> int:
-    """Half of the steps, at least one; docs/random-field.md has the measurements behind it."""
-    return max(1, round(0.5 * steps))
+    """Three quarters of the steps, at least one: 18 of 24 as in the quality table of MarkovGen (arXiv 2308.10997)."""
+    return max(1, round(0.75 * steps))
 
 
 def method_settings(method: str, steps: int = 24, exit_step: int | None = None, **options: Any) -> DecodingSettings:

@@ -137,7 +137,7 @@ def advanced_options(pipeline: MarkovGenPipeline, methods: Sequence[str]) -> dic
             label="Negative prompt", lines=1, max_lines=4, elem_classes="mg-wide", **about("negative_prompt")
         ),
         "steps": number("steps", "Steps", 1, precision=0),
-        "exit_step": optional("exit_step", "Exit step", "half of the steps"),
+        "exit_step": optional("exit_step", "Exit step", "three quarters"),
         "guidance_scale": number("guidance_scale", "Guidance", 0.5),
         "temperature": number("temperature", "Temperature", 0.05),
         "choice_temperature": number("choice_temperature", "Order noise", 0.5),

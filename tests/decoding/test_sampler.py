@@ -363,7 +363,7 @@ def test_methods_are_presets_of_one_loop() -> None:
     assert (halton.steps, halton.exit_step, halton.order, halton.schedule) == (8, None, "halton", "arccos")
     assert method_settings("full", order="z_curve").order == "z_curve"
     assert method_settings("halton", order=CONFIDENCE).order == "halton"
-    assert method_settings("early-exit", 24).exit_step == default_exit_step(24) == 12
+    assert method_settings("early-exit", 24).exit_step == default_exit_step(24) == 18
     assert default_exit_step(1) == 1
 
 
