@@ -241,7 +241,7 @@ def evaluate(
         str | None,
         typer.Option(
             "--methods",
-            help="parted by commas, with options such as early-exit:exit_step=12 [default: all, or what suits the task]",
+            help="parted by commas, with options as in early-exit:exit_step=12 [default: what suits the task]",
             show_default=False,
         ),
     ] = None,
