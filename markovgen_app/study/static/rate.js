@@ -58,11 +58,17 @@
   const final = (error) => error instanceof Refusal && error.status < 500 && error.status !== 408 && error.status !== 429;
 
   /** Tries again, more and more slowly, until it succeeds or is refused for good. */
+  let reachable = true;
   async function persistently(work, onFailure = () => {}) {
     for (let pause = 500; ; pause = Math.min(pause * 2, LONGEST_PAUSE)) {
-      try { return await work(); } catch (error) {
+      try {
+        const told = await work();
+        reachable = true;
+        return told;
+      } catch (error) {
         if (final(error)) throw error;
-        onFailure(error);
+        reachable = false;
+        onFailure();
         await Promise.race([sleep(pause), new Promise((resolve) => addEventListener("online", resolve, { once: true }))]);
       }
     }
@@ -159,8 +165,12 @@
   // ---- pictures ----------------------------------------------------------------------------------------------------
   const prepared = new Map(); // id of a trial → promise of its two pictures, decoded
 
-  async function picture(trial, side, onFailure) {
-    const blob = await persistently(() => request(`pictures/${trial.id}/${side}`), onFailure);
+  const waitForPictures = () => {
+    $("#waiting").textContent = reachable ? "Loading the pictures …" : "No network: the pictures come as soon as it is back.";
+  };
+
+  async function picture(trial, side) {
+    const blob = await persistently(() => request(`pictures/${trial.id}/${side}`), waitForPictures);
     const image = new Image();
     image.alt = trial.prompt;
     image.draggable = false;
@@ -168,9 +178,9 @@
     await image.decode();
     return image;
   }
-  function prepare(trial, onFailure) {
+  function prepare(trial) {
     if (!prepared.has(trial.id)) {
-      const both = Promise.all(["left", "right"].map((side) => picture(trial, side, onFailure)));
+      const both = Promise.all(["left", "right"].map((side) => picture(trial, side)));
       both.catch(() => prepared.delete(trial.id));
       prepared.set(trial.id, both);
     }
@@ -217,12 +227,14 @@
     $("#prompt").classList.toggle("long", trial.prompt.length > 140);
     $("#pair").setAttribute("data-loading", "");
     for (const side of ["left", "right"]) $(`#${side} .slot`).replaceChildren();
-    $("#waiting").textContent = "Loading the pictures …";
+    waitForPictures();
     let images;
     try {
-      images = await prepare(trial, () => { $("#waiting").textContent = "No network: the pictures come as soon as it is back."; });
+      images = await prepare(trial);
     } catch (error) {
-      if (mine === turn) await refused(final(error) ? error : new Refusal("These pictures cannot be shown: reload the page.", "order", 409));
+      if (mine !== turn) return;
+      if (error.reason === "stranger" || error.reason === "closed") await refused(error);
+      else message("These pictures cannot be shown", final(error) ? error.message : "Reload the page to try once more. Your answers so far are saved.");
       return;
     }
     if (mine !== turn) return;
