@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from .vocabulary import BACKGROUNDS
 
-VARIANTS = 24
+VARIANTS = 12
 _SUPERSAMPLING = 2
 
 Colour = tuple[int, int, int]

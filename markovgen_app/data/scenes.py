@@ -1,7 +1,9 @@
 """The picture-book world: scenes of emoji sprites on drawn backgrounds, rendered, captioned and checkable.
 
-A scene is a pure function of (seed, split, index). Held-out combinations, chosen by hash, appear in no training scene:
-pairs of nouns, and noun × background × style triples. The "test" split holds one part of them, "tune" another.
+A scene is a pure function of (seed, split, index). Sprites stand on a lattice of 16 × 16 cells, the token grid of a
+picture of 128 px, and are whole cells wide: a small model then meets a sprite as the same tokens again and again.
+Held-out combinations, chosen by hash, appear in no training scene: pairs of nouns, and noun × background × style
+triples. The "test" split holds one part of them, "tune" another.
 """
 
 from __future__ import annotations
@@ -26,11 +28,13 @@ Split = Literal["train", "test", "tune"]
 Vocabulary = Literal["full", "frequent"]
 _SPLITS: tuple[Split, ...] = ("train", "test", "tune")
 VOCABULARIES: dict[str, tuple[Noun, ...]] = {"full": NOUNS, "frequent": FREQUENT_NOUNS}
+LATTICE = 16  # cells a side
 _HELD_OUT_ONE_IN = 24  # share of combinations that goes to each of "test" and "tune"
 
 LAYOUTS = ("single", "pair", "count", "row", "grid", "empty")
 _LAYOUT_SHARES = (0.50, 0.25, 0.08, 0.06, 0.07, 0.04)
 RELATIONS = ("next to", "left of", "right of", "above", "below")
+_WOBBLE = 0.035  # about half a cell
 _NUMBERS = {2: "two", 3: "three", 4: "four"}
 PLACES: dict[str, tuple[float, float]] = {
     "on the left": (0.27, 0.5),
@@ -46,14 +50,13 @@ PLACES: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One sprite: centre (x, y) and size in units of the picture's side; `colour` is a tint or None."""
+    """One sprite: centre (x, y) and size in units of the picture's side, edges on the lattice; a tint or None."""
 
     noun: str
     x: float
     y: float
     size: float
     colour: str | None = None
-    flip: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,28 +147,26 @@ def _draw_scene(generator: np.random.Generator, nouns: tuple[Noun, ...], layout:
     scenery = _choose(generator, BACKGROUNDS)
     relation = place = None
 
-    def thing(x: float, y: float, size: float, noun: str | None = None) -> SceneObject:
-        wobble = generator.uniform(-0.025, 0.025, 2)
+    def thing(x: float, y: float, cells: int, noun: str | None = None) -> SceneObject:
         colour = _choose(generator, COLOURS) if generator.random() < 0.1 else None
-        half = size / 2
+        about = LATTICE * (np.array((x, y)) + generator.uniform(-_WOBBLE, _WOBBLE, 2)) - cells / 2
+        left, top = np.clip(np.round(about), 0, LATTICE - cells)
         return SceneObject(
             noun=noun or _choose(generator, nouns).name,
-            x=float(np.clip(x + wobble[0], half, 1 - half)),
-            y=float(np.clip(y + wobble[1], half, 1 - half)),
-            size=size,
+            x=float(left + cells / 2) / LATTICE,
+            y=float(top + cells / 2) / LATTICE,
+            size=cells / LATTICE,
             colour=colour,
-            flip=bool(generator.random() < 0.15),
         )
 
     if layout == "single":
         if generator.random() < 0.25:
             place = _choose(generator, PLACES)
-            objects = [thing(*PLACES[place], generator.uniform(0.42, 0.5))]
+            objects = [thing(*PLACES[place], 7)]
         else:
-            objects = [thing(0.5, 0.52, generator.uniform(0.55, 0.78))]
+            objects = [thing(0.5, 0.52, _choose(generator, (10, 12)))]
     elif layout == "pair":
         relation = _choose(generator, RELATIONS)
-        size = generator.uniform(0.4, 0.47)
         first, second = {
             "next to": ((0.27, 0.52), (0.73, 0.52)),
             "left of": ((0.27, 0.52), (0.73, 0.52)),
@@ -176,7 +177,7 @@ def _draw_scene(generator: np.random.Generator, nouns: tuple[Noun, ...], layout:
         if relation == "next to" and generator.random() < 0.5:
             first, second = second, first
         one, two = _different(generator, nouns, 2)
-        objects = [thing(*first, size, one), thing(*second, size * generator.uniform(0.9, 1.1), two)]
+        objects = [thing(*first, 7, one), thing(*second, 7, two)]
     elif layout == "count":
         number = int(generator.integers(2, 5))
         centres = {
@@ -184,20 +185,16 @@ def _draw_scene(generator: np.random.Generator, nouns: tuple[Noun, ...], layout:
             3: [(0.5, 0.27), (0.27, 0.72), (0.73, 0.72)],
             4: [(0.27, 0.27), (0.73, 0.27), (0.27, 0.73), (0.73, 0.73)],
         }[number]
-        template = thing(0.5, 0.5, generator.uniform(0.38, 0.45))
-        objects = [
-            replace(thing(x, y, template.size, template.noun), colour=template.colour, flip=template.flip)
-            for x, y in centres
-        ]
+        template = thing(0.5, 0.5, 7)
+        objects = [replace(thing(x, y, 7, template.noun), colour=template.colour) for x, y in centres]
     elif layout == "row":
         names = _different(generator, nouns, 3)
-        size = generator.uniform(0.3, 0.33)
-        objects = [thing(x, 0.55, size, name) for x, name in zip((0.18, 0.5, 0.82), names, strict=True)]
+        objects = [thing(x, 0.55, 5, name) for x, name in zip((0.17, 0.5, 0.83), names, strict=True)]
     elif layout == "grid":
         faces = tuple(noun for noun in nouns if noun.name.endswith("face"))
         names = _different(generator, faces if generator.random() < 0.3 else nouns, 4)
         centres = [(x, y) for y in (0.27, 0.73) for x in (0.27, 0.73)]
-        objects = [thing(x, y, 0.4, name) for (x, y), name in zip(centres, names, strict=True)]
+        objects = [thing(x, y, 7, name) for (x, y), name in zip(centres, names, strict=True)]
     else:
         objects, style = [], None
     return Scene(tuple(objects), scenery, int(generator.integers(VARIANTS)), style, layout, relation, place)
@@ -252,7 +249,7 @@ def _caption(scene: Scene, generator: np.random.Generator) -> str:
     elif scene.layout == "row":
         phrases = [_phrase(item, generator) for item in items]
         what = _choose(generator, ("{} in a row", "{}", "{} side by side")).format(_listed(phrases))
-    elif all(item.noun.endswith("face") for item in items) and generator.random() < 0.6:
+    elif all(item.noun.endswith("face") and not item.colour for item in items) and generator.random() < 0.6:
         moods = _listed([item.noun.removesuffix(" face") for item in items])
         what = f"{_choose(generator, ('a set of 2x2 emoji icons with', 'four emoji', 'a grid of'))} {moods} faces"
     else:
@@ -278,7 +275,7 @@ def render(scene: Scene, size: int) -> np.ndarray:
     layer = Image.new("RGBA", (size, size)) if scene.style == "graffiti" else scenery.copy()
     for item in scene.objects:
         pixels = max(2, round(item.size * size / 2) * 2)
-        picture = sized_sprite(item.noun, pixels, item.colour, item.flip)
+        picture = sized_sprite(item.noun, pixels, item.colour)
         corner = (max(0, round(item.x * size - pixels / 2)), max(0, round(item.y * size - pixels / 2)))
         if layer.mode == "RGBA":
             layer.alpha_composite(picture, corner)

@@ -91,11 +91,9 @@ def tinted(picture: Image.Image, colour: str) -> Image.Image:
 
 
 @lru_cache(maxsize=8192)
-def sized_sprite(noun: str, pixels: int, colour: str | None = None, flip: bool = False) -> Image.Image:
-    """The noun's picture at `pixels` × `pixels`, recoloured and mirrored on request; cached."""
+def sized_sprite(noun: str, pixels: int, colour: str | None = None) -> Image.Image:
+    """The noun's picture at `pixels` × `pixels`, recoloured on request; cached."""
     picture = sprite(noun)
     if colour is not None:
         picture = tinted(picture, colour)
-    if flip:
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return picture.resize((pixels, pixels), Image.Resampling.LANCZOS)

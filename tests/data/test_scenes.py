@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from markovgen_app.data.backgrounds import VARIANTS, background
-from markovgen_app.data.scenes import LAYOUTS, SceneDataset, combination_splits, contact_sheet, render
+from markovgen_app.data.scenes import (
+    LATTICE,
+    LAYOUTS,
+    Scene,
+    SceneDataset,
+    SceneObject,
+    combination_splits,
+    contact_sheet,
+    render,
+)
 from markovgen_app.data.sprites import save_sheet, sized_sprite, sprite, tinted
 from markovgen_app.data.vocabulary import (
     BACKGROUNDS,
@@ -109,10 +118,20 @@ def test_relations_say_where_things_are(index):
 
 
 @given(index=indices)
-def test_objects_lie_inside_the_picture(index):
+def test_objects_lie_inside_the_picture_and_on_its_lattice(index):
     for item in SceneDataset(11, vocabulary="full").scene(index).objects:
-        half = item.size / 2 - 1e-9
-        assert half <= item.x <= 1 - half and half <= item.y <= 1 - half
+        half = item.size / 2
+        edges = [LATTICE * edge for edge in (item.x - half, item.y - half, item.x + half, item.y + half)]
+        assert all(edge == int(edge) and 0 <= edge <= LATTICE for edge in edges)
+
+
+def test_a_sprite_is_the_same_pixels_wherever_it_stands_on_the_lattice():
+    def drawn(x: float, y: float) -> np.ndarray:
+        scene = Scene((SceneObject("panda", x, y, 7 / LATTICE),), "white", 0, None, "single")
+        left, top = round(128 * x) - 28, round(128 * y) - 28
+        return render(scene, 128)[top : top + 56, left : left + 56]
+
+    assert np.array_equal(drawn(3.5 / LATTICE, 3.5 / LATTICE), drawn(8.5 / LATTICE, 11.5 / LATTICE))
 
 
 def test_every_layout_background_and_style_occurs():
