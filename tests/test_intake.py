@@ -130,7 +130,8 @@ def test_of_moving_pictures_the_first_frame_is_used_and_that_is_said(kind: str) 
     assert opened.notes == (f"The picture has 3 {word}: the first one is used.",)
 
 
-def test_twelve_thousand_pixels_squared_are_refused_by_their_header() -> None:
+def test_twelve_thousand_pixels_squared_are_refused_by_their_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 150_000_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UserError, match="12,000 × 12,000 pixels: shrink it to 16 megapixels"):
         open_picture(png_header(12_000, 12_000))

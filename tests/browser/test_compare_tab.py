@@ -279,7 +279,7 @@ def test_a_link_leads_to_its_comparison(open_page: OpenPage) -> None:
     for name, chosen in (("Full", True), ("Early exit", False), ("MarkovGen", False), ("Halton", True)):
         expect(method(page, name)).to_be_checked(checked=chosen)
     tab(page).get_by_role("button", name="Advanced").click()
-    expect(tab(page).get_by_label(re.compile(r"^\s*Steps\b"))).to_have_value("10")
+    expect(tab(page).get_by_role("spinbutton", name="Steps")).to_have_value("10")
     expect(tab(page).get_by_label(re.compile(r"^\s*Guidance\b")).first).to_have_value("2.5")
     compare(page)
     address = page.url

@@ -22,13 +22,17 @@ STAGES = {
     "mrf": MrfConfig,
     "scorer": ScorerConfig,
 }
+COMMAND = re.compile(
+    r"^#   (?:accelerate launch -m markovgen_app|markovgen) train (\S+) --config (\S+)(?: --data \S+)? --resume$",
+    re.MULTILINE,
+)
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 GPU = sorted((ROOT / "configs/gpu").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_configuration_is_valid_and_names_its_own_command(path):
-    found = re.search(r"^#   markovgen train (\S+) --config (\S+) --resume$", path.read_text(), re.MULTILINE)
+    found = COMMAND.search(path.read_text())
     assert found and ROOT / found[2] == path
     read_config(path, STAGES[found[1]])
 
