@@ -2,7 +2,8 @@
 
 The database is what counts; `read_mirror` gives back what stood where it was lost. A line follows the commit of its
 event, so that a killed server may leave the file behind by a few lines or by half of one; it catches up when the store
-is opened next.
+is opened next. A file that knows answers which the database does not is never overwritten: the database was lost, or is
+an old copy.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import fcntl
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -20,7 +21,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from ..errors import UserError
-from .tables import events, raters, trials
+from .tables import events, raters, trials, withdrawals
 from .votes import Vote
 
 
@@ -55,6 +56,7 @@ class Mirror:
         """Make the file equal to the database: appended to if that is enough, else written anew.
 
         Raises:
+            UserError: the file has answers that the database lacks, and nobody withdrew.
             OSError: the file cannot be written.
         """
         with self._lock:
@@ -66,6 +68,12 @@ class Mirror:
                 with self.path.open("ab") as file:
                     file.write(wanted[len(found) :])
                 return
+            withdrawn = connection.scalar(sa.select(sa.func.count()).select_from(withdrawals))
+            if not withdrawn and not _known(found) <= _known(wanted):
+                raise UserError(
+                    f"{self.path} holds answers that the database does not: if the database was lost, give them back to"
+                    f" a new one with `markovgen study import {self.path.parent} {self.path}`, else move the file away."
+                )
             temporary = self.path.with_name(f".{self.path.name}.part")
             temporary.write_bytes(wanted)
             os.replace(temporary, self.path)
@@ -115,22 +123,42 @@ class Mirror:
 
 
 def read_mirror(path: Path) -> list[Vote]:
-    """The votes that stand at the end of a mirror.
+    """The votes that stand at the end of a mirror. Half a line at its end, as a killed server leaves it, is no answer.
 
     Raises:
         UserError: this is no mirror.
     """
-    stands: dict[tuple[str, str], dict[str, Any]] = {}
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            action, key = row.pop("action"), (row["rater"], row["trial"])
-            if action == "vote":
-                stands[key] = row
-            else:
-                stands.pop(key, None)
-        return TypeAdapter(list[Vote]).validate_python(list(stands.values()))
+        whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+        return TypeAdapter(list[Vote]).validate_python(list(_stands(map(json.loads, whole.splitlines())).values()))
     except OSError as error:
         raise UserError(f"Cannot read {path} ({error.strerror}): give a file of answers.") from None
     except (ValueError, KeyError, AttributeError, TypeError):
         raise UserError(f"{path} is no file of answers, line by line, as a study keeps it: give another one.") from None
+
+
+def _stands(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """(rater, trial) → what was answered last and not undone."""
+    stands: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        action, key = row.pop("action"), (row["rater"], row["trial"])
+        if action == "vote":
+            stands[key] = row
+        else:
+            stands.pop(key, None)
+    return stands
+
+
+def _known(content: bytes) -> set[tuple[str, str, str]]:
+    """(rater, trial, choice) of all that stands in a mirror that may be damaged: lines that cannot be read are none."""
+
+    def readable() -> Iterator[dict[str, Any]]:
+        for line in content.splitlines():
+            try:
+                row = json.loads(line)
+                if {"action", "rater", "trial", "choice"} <= row.keys():
+                    yield row
+            except (ValueError, AttributeError):
+                continue
+
+    return {(rater, trial, row["choice"]) for (rater, trial), row in _stands(readable()).items()}

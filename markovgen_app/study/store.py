@@ -142,9 +142,13 @@ class Store:
             tables.create(self._writer)
             self._bind(digest)
             self._mirror = Mirror(mirror, self._categories) if mirror else None
-            if self._mirror:
-                with self._engine.begin() as connection:
-                    self._mirror.catch_up(connection)
+            try:
+                if self._mirror:
+                    with self._engine.begin() as connection:
+                        self._mirror.catch_up(connection)
+            except BaseException:
+                self.dispose()
+                raise
 
     def dispose(self) -> None:
         """Let go of the database and of the mirror."""
@@ -166,11 +170,11 @@ class Store:
             raise _stranger()
         return found
 
-    def join(self, rater: str, withdrawal_hash: str, build: Build, *, simulated: bool = False) -> Session:
+    def join(self, rater: str, withdrawal_hash: str, build: Build) -> Session:
         """The rater's session: the open one, or a new one.
 
         Raises:
-            Refused: the study is closed, or all pairs that the rater could judge have their votes.
+            Refused: the study is closed, its votes are simulated, or all pairs that the rater could judge have theirs.
         """
         with self._turn():
             with self._engine.begin() as connection:
@@ -179,6 +183,10 @@ class Store:
                     return known
                 if _fact(connection, "closed_at"):
                     raise _closed()
+                if _has_raters(connection, simulated=True):
+                    raise Refused(
+                        "This is a rehearsal with simulated raters: no answers of people are taken.", "closed"
+                    )
                 filling = self._filling(connection)
             shown = known.trials if known else ()
             given = (*shown, *build(filling, shown))
@@ -187,7 +195,7 @@ class Store:
             with self._writer.begin() as connection:
                 now = self._now()
                 if not known:
-                    row = {"rater": rater, "withdrawal_hash": withdrawal_hash, "simulated": simulated}
+                    row = {"rater": rater, "withdrawal_hash": withdrawal_hash, "simulated": False}
                     row |= {"number": 0, "answered": 0, "assigned": 0, "started_at": now, "seen_at": now}
                     connection.execute(raters.insert(), row)
                 rows = [tables.trial_row(rater, place, given[place]) for place in range(len(shown), len(given))]
@@ -272,7 +280,8 @@ class Store:
         """Take over votes from elsewhere, for another analysis of them.
 
         Raises:
-            UserError: one of their raters is here already, or they are votes of another study.
+            UserError: one of their raters is here already, they are votes of another study, or some are simulated and
+                some are not.
         """
         self._check_ours(imported)
         by_rater: dict[str, list[Vote]] = {}
@@ -280,6 +289,9 @@ class Store:
             by_rater.setdefault(vote.rater, []).append(vote)
         try:
             with self._writer.begin() as connection:
+                for kind in {vote.simulated for vote in imported}:
+                    if _has_raters(connection, simulated=not kind) or any(vote.simulated != kind for vote in imported):
+                        raise UserError("Simulated votes and people's are never mixed: import into a new database.")
                 for rater, own in by_rater.items():
                     row = {"rater": rater, "withdrawal_hash": withdrawal_hash(rater), "simulated": own[0].simulated}
                     row |= dict.fromkeys(("number", "answered", "assigned"), len(own))
@@ -383,6 +395,11 @@ class Store:
 
 def _fact(connection: sa.Connection, name: str) -> str | None:
     return connection.scalar(sa.select(facts.c.value).where(facts.c.name == name))
+
+
+def _has_raters(connection: sa.Connection, *, simulated: bool) -> bool:
+    found = sa.select(raters.c.rater).where(raters.c.simulated.is_(simulated)).limit(1)
+    return connection.scalar(found) is not None
 
 
 def _session(connection: sa.Connection, rater: str) -> Session | None:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,9 +19,10 @@ from studies import a_plan, a_study, answered, join, vote
 
 from markovgen_app.errors import UserError
 from markovgen_app.study.bundle import Bundle
+from markovgen_app.study.mirror import read_mirror
 from markovgen_app.study.recorder import Recorder
 from markovgen_app.study.store import ABANDONED_AFTER, Answer, Receipt, Refused, Session, Store
-from markovgen_app.study.votes import Trial
+from markovgen_app.study.votes import Trial, Vote
 
 
 @pytest.fixture(scope="module")
@@ -324,6 +326,27 @@ def test_imported_votes_are_the_same_votes(
     copy.dispose()
 
 
+def test_simulated_votes_and_peoples_are_never_mixed(
+    store: Store, bundle: Bundle, new_database: Callable[[], str | Path]
+) -> None:
+    answered(store, join(store, bundle)[1])
+    people = store.votes()
+    simulated = [replace(vote, rater="simulated-1", simulated=True) for vote in people]
+    rehearsal = Store(new_database(), bundle.plan, bundle.digest)
+    rehearsal.add_votes(simulated, str)
+    for target, added in ((store, simulated), (rehearsal, people)):
+        with pytest.raises(UserError, match="never mixed"):
+            target.add_votes(added, str)
+    with pytest.raises(Refused, match="rehearsal with simulated raters"):
+        join(rehearsal, bundle)
+    empty = Store(new_database(), bundle.plan, bundle.digest)
+    with pytest.raises(UserError, match="never mixed"):
+        empty.add_votes([*simulated, *people], str)
+    assert empty.votes() == [] and store.votes() == people
+    rehearsal.dispose()
+    empty.dispose()
+
+
 actions = st.lists(
     st.tuples(st.sampled_from(("vote", "vote", "undo")), st.sampled_from(("left", "tie", "right")), st.integers(1, 3)),
     max_size=25,
@@ -400,6 +423,52 @@ def test_the_mirror_follows_and_catches_up(tmp_path: Path, bundle: Bundle) -> No
         mirror.write_bytes(damaged)
         Store(tmp_path / "study.db", bundle.plan, bundle.digest, mirror=mirror).dispose()
         assert mirror.read_bytes() == whole
+
+
+def test_answers_that_only_the_mirror_knows_are_never_overwritten(tmp_path: Path, bundle: Bundle) -> None:
+    """A lost database, an old copy of it, and what brings the answers back."""
+    mirror, path = tmp_path / "answers.jsonl", tmp_path / "study.db"
+
+    def opened(**options: Any) -> Store:
+        return Store(path, bundle.plan, bundle.digest, **options)
+
+    store = opened(mirror=mirror)
+    session = join(store, bundle)[1]
+    store.record([vote(session, 0), vote(session, 1)])
+    with sqlite3.connect(path) as old, sqlite3.connect(tmp_path / "old.db") as copy:
+        old.backup(copy)
+    store.record([Answer(session.rater, 3, "undo", session.trials[1].id), vote(session, 1, "tie", number=4)])
+    store.dispose()
+    whole, votes = mirror.read_bytes(), store_votes(path, bundle)
+    for lost in (None, tmp_path / "old.db"):
+        for file in tmp_path.glob("study.db*"):
+            file.unlink()
+        if lost:
+            lost.rename(path)
+        with pytest.raises(UserError, match="holds answers that the database does not"):
+            opened(mirror=mirror)
+        assert mirror.read_bytes() == whole
+    for file in tmp_path.glob("study.db*"):
+        file.unlink()
+    mirror.write_bytes(whole + whole[:40])  # killed within a line
+    store = opened()
+    store.add_votes(read_mirror(mirror), lambda rater: rater)
+    store.dispose()
+    assert store_votes(path, bundle) == votes
+    store = opened(mirror=mirror)
+    assert read_mirror(mirror) == votes
+    store.withdraw(session.rater)
+    store.dispose()
+    mirror.write_bytes(whole)  # killed between a withdrawal and its mirror
+    opened(mirror=mirror).dispose()
+    assert mirror.read_bytes() == b""
+
+
+def store_votes(path: Path, bundle: Bundle) -> list[Vote]:
+    store = Store(path, bundle.plan, bundle.digest)
+    votes = store.votes()
+    store.dispose()
+    return votes
 
 
 def test_a_mirror_that_cannot_be_written_costs_no_vote(
