@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -553,5 +554,17 @@ def main(
         if sheet_path:
             sheet(pictures, sheet_path)
         if out:
-            write_report(report, out)
+            write_report({**report, "command": command(methods, images, seeds, split, reconstructions)}, out)
     print(json.dumps(report) if as_json else text_table(report))
+
+
+def command(methods: str, images: int, seeds: str, split: str, reconstructions: int) -> str:
+    """The line that measures the same once more on the weights that the settings name."""
+    words = ["markovgen", "evaluate", "--methods", methods, "--images", str(images)]
+    for option, value, usual in (
+        ("--seeds", seeds, "0"),
+        ("--split", split, "test"),
+        ("--reconstructions", str(reconstructions), "0"),
+    ):
+        words += [option, value] if value != usual else []
+    return shlex.join(words)

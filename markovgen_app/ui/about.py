@@ -7,6 +7,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from markovgen_app.results import FOLDER, HEAD, Results, load_results
 from markovgen_app.runtime import Runtime
 
 from .examples import STEPS
@@ -21,8 +22,7 @@ Most of those steps settle how neighbouring patches fit together, and
 <a href="https://arxiv.org/abs/2308.10997">MarkovGen</a> (CVPR 2024) found that a small learned Markov random field can
 settle that in one go, so that the transformer may stop early.
 This project builds all of it from nothing, in the open: the world of pictures, the models, the training, the
-measurements.
-Today's page shows the transformer's own decoding; the random field joins it next.</p>
+measurements.</p>
 """
 _LINKS = """
 <ul>
@@ -41,12 +41,13 @@ def about_tab(runtime: Runtime, examples: Path) -> None:
     gr.HTML(about_html(runtime, examples), apply_default_css=False, elem_id="about")
 
 
-def about_html(runtime: Runtime, examples: Path) -> str:
-    """The whole tab; the strip of steps is left out where it has not been made in `examples`."""
+def about_html(runtime: Runtime, examples: Path, results: Path = FOLDER) -> str:
+    """The whole tab; the strip of steps and the measured table are left out where they have not been made."""
     knows = runtime.pipeline.vocabulary
     counts = {"things": knows.nouns, "backgrounds": knows.backgrounds, "styles": knows.styles, "colours": knows.colours}
     listed = "".join(f"<div><dt>{name}</dt><dd>{len(words)}</dd></div>" for name, words in counts.items() if words)
     sizes = " or ".join(f"{side} × {side}" for side in runtime.pipeline.sizes)
+    measured = load_results(results)
     return (
         f'<article class="mg-about"><h2>Pictures, a few tokens at a time</h2>{_LEDE}{_strip(examples / STEPS)}'
         f"<h2>What this model knows</h2><dl>{listed}</dl>"
@@ -54,6 +55,7 @@ def about_html(runtime: Runtime, examples: Path) -> str:
         "A frozen language model reads your words, so a word near one it knows often works too. "
         f"Its pictures are {sizes} pixels; the page enlarges them smoothly, and the PNG you download is the "
         "original, with its settings inside.</p>"
+        f"{_table(measured) if measured else ''}"
         f"<h2>Where it runs</h2><p>{escape(runtime.describe())}. Nothing you type leaves this server, and pictures are "
         "kept only as long as your page is open.</p>"
         "<h2>Licence and sources</h2><p>Code and weights: Apache-2.0. The figures are drawn from Noto Color Emoji "
@@ -68,4 +70,18 @@ def _strip(path: Path) -> str:
         f'<figure><img src="{data_url(path.read_bytes())}" alt="Six moments of one picture, from a few scattered '
         'patches to the whole"><figcaption>One picture, first tokens to last. Gaps are tokens not decided yet.'
         "</figcaption></figure>"
+    )
+
+
+def _table(results: Results) -> str:
+    head = "".join(f'<th scope="col">{name}</th>' for name in HEAD)
+    rows = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+        for name, *cells in results.rows
+    )
+    return (
+        "<h2>How good it is</h2>"
+        '<div class="mg-table" tabindex="0" role="region" aria-label="Measured quality of each method">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<p>{results.note} With the embedded weights, measured by <code>{escape(results.command)}</code>.</p>"
     )

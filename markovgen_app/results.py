@@ -1,0 +1,71 @@
+"""The measured quality that comes with the project, as one table: README.md and the About tab show the same figures.
+
+`markovgen evaluate … --out assets/results/quality.json` makes the file; the command is kept in it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parents[1] / "assets" / "results"
+QUALITY = "quality.json"
+HEAD = ("method", "transformer calls", "model seconds", "scene-FD ↓", "objects ↑", "backgrounds ↑", "prompts right ↑")
+_MEASURES = ("object_accuracy", "background_accuracy", "prompt_accuracy")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Rows under `HEAD`, and what they were measured on."""
+
+    rows: tuple[tuple[str, ...], ...]
+    images: int
+    seeds: int
+    command: str
+
+    @property
+    def note(self) -> str:
+        """How to read the table."""
+        seeds = "one seed" if self.seeds == 1 else f"{self.seeds} seeds"
+        return (
+            f"{self.images:,} held-out prompts, {seeds} each, the same for every method; brackets: 95 % bootstrap "
+            "intervals over prompts. scene-FD: Fréchet distance to real scenes between features of the project's own scorer."
+        )
+
+
+def load_results(folder: Path = FOLDER) -> Results | None:
+    """The results kept in `folder`; None where nothing was measured."""
+    path = folder / QUALITY
+    if not path.is_file():
+        return None
+    report = json.loads(path.read_text())
+    return Results(
+        tuple(_row(name, values) for name, values in report["methods"].items()),
+        report["images"],
+        len(report["seeds"]),
+        report["command"],
+    )
+
+
+def markdown(results: Results) -> str:
+    """The table and its note for README.md."""
+    lines = [HEAD, ("---",) * len(HEAD), *results.rows]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"{table}\n\n{results.note}\nMeasured by `{results.command}`."
+
+
+def _row(name: str, values: dict[str, Any]) -> tuple[str, ...]:
+    distance = values["scene_fd"]
+    return (
+        name,
+        f"{values['transformer_calls']:g}",
+        f"{values['model_seconds']:.2f}",
+        f"{distance['value']:.0f} ({distance['low']:.0f} … {distance['high']:.0f})",
+        *(_share(values[measure]) for measure in _MEASURES),
+    )
+
+
+def _share(measure: dict[str, float]) -> str:
+    return f"{measure['value']:.1%} ({measure['low']:.1%} … {measure['high']:.1%})".replace("%", " %")

@@ -1,0 +1,74 @@
+"""The measured results: one table for README.md and the app, with the command that makes it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from markovgen_app.evaluation.report import command
+from markovgen_app.results import HEAD, load_results, markdown
+
+ROOT = Path(__file__).parents[1]
+
+
+def measure(value: float, spread: float) -> dict[str, float]:
+    return {"value": value, "low": value - spread, "high": value + spread}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    values = {
+        "scene_fd": measure(412.4, 30),
+        "prompt_accuracy": measure(0.5, 0.125),
+        "object_accuracy": measure(0.75, 0.05),
+        "background_accuracy": measure(0.9, 0.02),
+        "transformer_calls": 18.0,
+        "model_seconds": 0.936,
+    }
+    report = {"images": 1000, "seeds": [0, 1], "methods": {"early-exit": values}, "command": "markovgen evaluate"}
+    (tmp_path / "quality.json").write_text(json.dumps(report))
+    return tmp_path
+
+
+def test_a_report_becomes_rows(folder: Path) -> None:
+    results = load_results(folder)
+    assert results is not None
+    assert results.rows == (
+        (
+            "early-exit",
+            "18",
+            "0.94",
+            "412 (382 … 442)",
+            "75.0 % (70.0 % … 80.0 %)",
+            "90.0 % (88.0 % … 92.0 %)",
+            "50.0 % (37.5 % … 62.5 %)",
+        ),
+    )
+    assert "1,000 held-out prompts, 2 seeds each" in results.note
+
+
+def test_the_markdown_is_a_table_with_its_command(folder: Path) -> None:
+    results = load_results(folder)
+    assert results is not None
+    head, rule, row, *rest = markdown(results).splitlines()
+    assert head.count("|") == rule.count("|") == row.count("|") == len(HEAD) + 1
+    assert rest[-1] == "Measured by `markovgen evaluate`."
+
+
+def test_nothing_measured_is_no_table(tmp_path: Path) -> None:
+    assert load_results(tmp_path) is None
+
+
+def test_the_readme_shows_the_measured_table() -> None:
+    results = load_results()
+    assert results is not None
+    assert markdown(results) in (ROOT / "README.md").read_text(), (
+        "put what `markdown(load_results())` gives into README.md"
+    )
+
+
+def test_the_command_names_what_is_unusual_only() -> None:
+    assert command("full,halton", 500, "0", "test", 0) == "markovgen evaluate --methods full,halton --images 500"
+    assert command("full", 9, "0,1", "tune", 10).endswith("--images 9 --seeds 0,1 --split tune --reconstructions 10")
