@@ -62,11 +62,8 @@ def test_nothing_measured_is_no_table(tmp_path: Path) -> None:
 
 
 def test_the_readme_shows_the_measured_table() -> None:
-    results = load_results()
-    assert results is not None
-    assert markdown(results) in (ROOT / "README.md").read_text(), (
-        "put what `markdown(load_results())` gives into README.md"
-    )
+    results, readme = load_results(), (ROOT / "README.md").read_text()
+    assert "held-out prompts" not in readme if results is None else markdown(results) in readme
 
 
 def test_the_command_names_what_is_unusual_only() -> None:
