@@ -55,7 +55,7 @@ def generate_tab(runtime: Runtime, limit: VisitorLimit, examples: list[dict[str,
         with gr.Column(elem_classes="mg-picture"):
             stage = gr.HTML(
                 html_template=static("stage.html"),
-                js_on_load=stage_script("stage.js"),
+                js_on_load=stage_script("divide.js", "stage.js"),
                 apply_default_css=False,
                 elem_classes="mg-stage-block",
                 examples=examples,

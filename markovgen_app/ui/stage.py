@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from PIL import Image
 
+from markovgen_app.canvas import Geometry
 from markovgen_app.pipeline import Picture, Result, StepEvent
-from markovgen_app.requests import GenerateRequest
+from markovgen_app.requests import DecodingRequest, GenerateRequest
 
 from .links import link
 
@@ -49,9 +50,10 @@ class StageRun:
 
     Args:
         metadata: whether the PNG files carry their settings.
+        before: URL of the picture that is changed, if one is.
     """
 
-    def __init__(self, request: GenerateRequest, *, metadata: bool = True) -> None:
+    def __init__(self, request: DecodingRequest, *, metadata: bool = True, before: str | None = None) -> None:
         self.request = request
         self.metadata = metadata
         self._newest = (0, 0)  # stage and step of the newest frame
@@ -59,6 +61,7 @@ class StageRun:
             "run": secrets.token_hex(6),
             "final": False,
             "prompt": request.prompt,
+            "before": before,
             "count": request.count,
             "fraction": 0.0,
             "label": "",
@@ -74,6 +77,7 @@ class StageRun:
             "label": f"{which}{step.index}",
             "title": f"{which}step {step.index} of {step.steps}",
             "grid": list(stage.grid),
+            "place": grid_place(event.patch.geometry),
             "decided": (~step.mask).sum(1).tolist(),
             "sure": [f"{value:.2f}" for value in step.confidence.mean(1).tolist()],
             "pictures": [preview_url(image) for image in event.images],
@@ -81,8 +85,7 @@ class StageRun:
         }
         frames = self.value["frames"]
         number, index = self._newest
-        planned = self.request.super_resolution_steps if stage.number else self.request.steps
-        if number == stage.number and index % math.ceil(planned / MAX_FRAMES):
+        if number == stage.number and 0 < index < step.index and index % math.ceil(step.steps / MAX_FRAMES):
             frames = frames[:-1]
         self._newest = (stage.number, step.index)
         return self._update(frames=[*frames, frame], fraction=event.fraction, label=event.label)
@@ -97,14 +100,24 @@ class StageRun:
         return self.value
 
 
-def picture_value(picture: Picture, request: GenerateRequest, *, metadata: bool = True) -> dict[str, Any]:
-    """A finished picture with all that its buttons need."""
+def grid_place(geometry: Geometry | None) -> list[float]:
+    """Where the grid of tokens lies on the picture: left, top, width, height in units of the picture's sides."""
+    if geometry is None:
+        return [0, 0, 1, 1]
+    (left, top), (right, bottom) = geometry.to_picture(0, 0), geometry.to_picture(*geometry.size)
+    width, height = geometry.picture
+    return [left / width, top / height, (right - left) / width, (bottom - top) / height]
+
+
+def picture_value(picture: Picture, request: DecodingRequest, *, metadata: bool = True) -> dict[str, Any]:
+    """A finished picture with all that its buttons need; a link leads to those that words and a seed make alone."""
     return {
         "src": data_url(picture.png(metadata=metadata)),
+        "task": request.task,
         "alt": picture.prompt,
         "facts": facts(picture),
         "file": picture.name,
         "seed": picture.seed,
-        "link": link(request, picture.seed),
+        "link": link(request, picture.seed) if isinstance(request, GenerateRequest) else None,
         "settings": json.dumps(picture.settings, ensure_ascii=False, indent=2),
     }

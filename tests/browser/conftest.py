@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from browsing import FAILED, FLAGS, PATIENCE, RESULTS, OpenPage, free_port
-from builders import TINY_CODES, tiny_field, tiny_tokenizer, tiny_vocabulary
+from builders import TINY_CODES, tiny_field, tiny_ladder, tiny_tokenizer, tiny_vocabulary
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from markovgen_app.models.transformer import MuseTransformer
@@ -67,6 +67,13 @@ def url(runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def bare_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of an app whose weights hold no random field, without examples."""
     yield from served(tiny_runtime(field=False), tmp_path_factory.mktemp("nothing"))
+
+
+@pytest.fixture(scope="session")
+def ladder_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of an app whose weights make pictures of 32 and 64 px, without examples."""
+    runtime = Runtime(tiny_ladder(), torch.device("cpu"), torch.float32, step_seconds=0.08, decode_seconds=0.05)
+    yield from served(runtime, tmp_path_factory.mktemp("nothing"))
 
 
 @pytest.fixture(scope="session")

@@ -115,6 +115,34 @@ def test_a_run_shows_every_step_and_echoes_its_seed(open_page: OpenPage, runtime
     expect(control(page, "Seed")).to_have_value("")
 
 
+def test_detail_is_added_in_a_second_stage_where_the_weights_have_one(open_page: OpenPage, ladder_url: str) -> None:
+    page = open_page(address=ladder_url)
+    advanced(page)
+    control(page, "Steps for detail").fill("3")
+    run(page)
+    assert Image.open(io.BytesIO(finish(page))).size == (64, 64)
+    film = page.locator(".mg-film button")
+    expect(film.last).to_have_text("fine 3")
+    page.get_by_role("button", name="Step fine 2").click()
+    expect(label(page)).to_have_text("fine step 2 of 3")
+    page.locator("[data-act=heat]").click()
+    expect(page.locator(".mg-legend")).to_contain_text("of 64 tokens decided")
+    page.get_by_role("button", name="Step 2", exact=True).click()
+    expect(page.locator(".mg-legend")).to_contain_text("of 16 tokens decided")
+
+    page.locator("#advanced").get_by_label("32 × 32 px").check()
+    run(page)
+    expect(page.locator(".mg-mine button")).to_have_count(2)
+    assert Image.open(io.BytesIO(finish(page))).size == (32, 32)
+    assert "size=32" in page.url
+
+
+def test_a_size_is_no_question_where_there_is_one(open_page: OpenPage) -> None:
+    page = open_page()
+    advanced(page)
+    expect(page.locator("#advanced").get_by_text("Size", exact=True)).to_have_count(0)
+
+
 def test_four_pictures_and_the_confidence_overlay(open_page: OpenPage) -> None:
     page = open_page()
     page.get_by_role("radio", name="4", exact=True).check()

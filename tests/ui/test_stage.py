@@ -61,7 +61,7 @@ def test_long_runs_keep_some_steps_and_the_newest(runtime: Runtime) -> None:
     assert isinstance(event, StepEvent)
     run = StageRun(GenerateRequest(prompt="an owl", steps=256))
     for index in range(1, 256):
-        run.step(replace(event, step=replace(event.step, index=index)))
+        run.step(replace(event, step=replace(event.step, index=index, steps=256)))
     kept = [int(frame["label"]) for frame in run.value["frames"]]
     assert kept == [*range(8, 256, 8), 255]
 

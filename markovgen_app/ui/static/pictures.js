@@ -44,7 +44,7 @@ function lanczos(image, target) {
 }
 
 // Shows sources in an <img> and, smoothly enlarged, in the canvas over it. Of sources that come quickly, the last one wins.
-// `passing` leaves the enlarging to the browser: for pictures that the next one replaces in a moment.
+// `passing` leaves the enlarging to the browser: for pictures that the next one replaces in a moment. Large ones need none.
 function painter(image, canvas) {
   let painting = 0;
   return async (src, passing = false) => {
@@ -55,8 +55,9 @@ function painter(image, canvas) {
     if (ticket !== painting) return;
     image.src = src;
     image.hidden = false;
-    canvas.hidden = passing;
-    if (!passing) lanczos(loaded, canvas);
+    canvas.hidden = passing || Math.max(loaded.naturalWidth, loaded.naturalHeight) > SIDE;
+    if (!canvas.hidden) lanczos(loaded, canvas);
+    return loaded;
   };
 }
 

@@ -80,10 +80,10 @@ async function download(src, name) {
   save(await (await fetch(src)).blob(), `${name}.png`);
 }
 
-// Sends a picture's settings to another tab and goes there.
-function send(to, settings) {
-  window.markovgenTabs.sent(to);
-  trigger("send", { to, settings });
+// Sends a picture's settings, and the picture itself where that tab changes pictures, to a tab and goes there.
+function send(to, settings, src = null) {
+  if (settings) window.markovgenTabs.sent(to);
+  trigger("send", { to, settings, src });
 }
 
 // A link fills in the tab that it leads to, once.

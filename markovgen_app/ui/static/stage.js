@@ -1,14 +1,18 @@
 // The stage. Python sends the whole state of a run in `props.value`; this draws it and keeps the session's pictures.
-// value = {run, state, label, fraction, prompt, names: [..], frames: [{label, title, grid: [h, w], decided, sure, pictures: [url],
-//   tokens: [base64, one byte a token: confidence 0..127, plus 128 while undecided]}], pictures: [{src, alt, facts, file, seed, link, settings}]}
+// value = {run, label, fraction, prompt, before: url, frames: [{label, title, grid: [h, w], place: [left, top, width, height], decided,
+//   sure, pictures: [url], tokens: [base64, one byte a token: confidence 0..127, plus 128 while undecided]}], pictures: [{src, task,
+//   alt, badge, facts, file, seed, link, settings}]}
 const $ = (selector) => element.querySelector(selector);
 const stage = $(".mg-stage"), frame = $(".mg-frame"), native = $(".mg-native"), heat = $(".mg-heat");
 const film = $(".mg-film"), shelves = $(".mg-shelves"), actions = $(".mg-actions");
 
+const here = tab.id.slice("tab-".length); // the tab's id
 const paint = painter(native, $(".mg-crisp"));
+const beside = divided($(".mg-divide"));
 store.shelf ||= []; // the session's pictures, newest first
 store.current ||= null; // the picture on the stage: {id, run, index, src, alt, frames, ...}
 store.heat ??= store.pixels ??= false;
+store.before ??= true; // whether changed pictures are shown beside what they were
 store.step = null; // the step of it on the stage, null for the last one
 
 // ---- what is shown -------------------------------------------------------------------------------------------------
@@ -41,8 +45,9 @@ function render() {
   const at = store.step === null ? frames.length - 1 : store.step;
   const step = frames[at];
   const src = picture.final && store.step === null ? picture.src : step ? step.src : picture.src;
-  paint(src).catch(() => {});
+  paint(src).then(fit).catch(() => {});
   native.alt = picture.alt;
+  renderBefore(picture, step);
   const shown = store.step === null ? picture.label : step.title;
   text(".mg-label", state === "waiting" ? store.place : shown);
   text(".mg-badge", picture.badge);
@@ -52,6 +57,7 @@ function render() {
 
   const overlay = store.heat && step;
   heat.hidden = !overlay;
+  if (overlay) ["left", "top", "width", "height"].forEach((side, at) => (heat.style[side] = `${100 * step.place[at]}%`));
   $(".mg-legend").hidden = !store.heat;
   if (overlay) paintHeat(heat, step.tokens, step.grid);
   if (store.heat)
@@ -60,8 +66,30 @@ function render() {
       : "<span>Run this picture to see how sure the model is of each part.</span>";
 
   actions.hidden = !(picture.final || picture.src);
-  for (const act of ["compare", "copy", "link", "restore", "reuse"]) $(`[data-act=${act}]`).hidden = !picture.settings;
+  for (const act of ["copy", "restore", "reuse"]) $(`[data-act=${act}]`).hidden = !picture.settings;
+  for (const act of ["compare", "link", "large"]) $(`[data-act=${act}]`).hidden = !picture.link;
+  for (const act of ["inpaint", "edit"]) $(`[data-act=${act}]`).hidden = act === here || !picture.settings;
+  $("[data-act=input]").hidden = !["inpaint", "edit"].includes(here) || !picture.src;
   renderFilm(picture, frames, at);
+}
+
+// The frame takes the picture's proportions.
+function fit(image) {
+  if (!image) return;
+  for (const each of element.querySelectorAll(".mg-frame")) each.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
+}
+
+// A finished picture that was changed is shown beside what it was, unless a step or the confidence is looked at.
+function renderBefore(picture) {
+  const changed = picture.final && picture.before && store.step === null && !store.heat;
+  $("[data-act=before]").hidden = !changed;
+  $("[data-act=before]").setAttribute("aria-pressed", store.before);
+  const shown = changed && store.before;
+  frame.hidden = shown;
+  $(".mg-divide").hidden = !shown;
+  $(".mg-divide").dataset.view = frame.dataset.view;
+  if (shown)
+    beside.show({ name: "Before", src: picture.before, alt: "The picture before" }, { name: picture.badge || "After", src: picture.src, alt: picture.alt });
 }
 
 function renderFilm(picture, frames, at) {
@@ -147,9 +175,9 @@ function receive() {
     const known = store.shelf.find((picture) => picture.id === id);
     const picture = known || { id, run: value.run, index };
     Object.assign(picture, {
-      alt: value.prompt, label: value.label, final: value.final,
+      alt: value.prompt, label: value.label, final: value.final, before: value.before,
       facts: "", ...(value.final ? value.pictures[index] : {}),
-      frames: value.frames.map((step) => ({ label: step.label, title: step.title, grid: step.grid, decided: step.decided[index], sure: step.sure[index], src: step.pictures[index], tokens: step.tokens[index] })),
+      frames: value.frames.map((step) => ({ label: step.label, title: step.title, grid: step.grid, place: step.place, decided: step.decided[index], sure: step.sure[index], src: step.pictures[index], tokens: step.tokens[index] })),
     });
     return picture;
   });
@@ -162,7 +190,7 @@ function receive() {
   else render();
   if (value.final) {
     announce(count > 1 ? `${count} pictures are ready` : "The picture is ready");
-    history.replaceState(null, "", mine[0].link);
+    if (mine[0].link) history.replaceState(null, "", mine[0].link);
   }
 }
 
@@ -182,8 +210,12 @@ const acts = {
   large: async (picture) => save(await enlarged(picture.src), `${picture.file}-${SIDE}px.png`),
   copy: (picture, button) => copy(button, picture.settings),
   link: (picture, button) => copyLink(button, picture.link),
+  before: () => { store.before = !store.before; render(); },
+  input: (picture) => send(here, null, picture.src),
+  inpaint: (picture) => send("inpaint", picture.settings, picture.src),
+  edit: (picture) => send("edit", picture.settings, picture.src),
   compare: (picture) => send("compare", picture.settings),
-  restore: (picture) => send("generate", picture.settings),
+  restore: (picture) => send(here, picture.settings),
   reuse: (picture) => trigger("reuse", { seed: picture.seed }),
 };
 
