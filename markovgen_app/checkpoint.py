@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from .errors import UserError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_HUB_FILES = ["*.json", "*/*.json", "*/*.txt", "*/*.safetensors"]
+_HUB_FILES = ("*.json", "*/*.json", "*/*.txt", "*/*.safetensors")
 _HUB_VARIANTS = ["*.fp16.safetensors", "*.non_ema.safetensors"]  # the same weights again
 _WEIGHTS = "diffusion_pytorch_model"
 _AGAIN = "copy or download the checkpoint again"
@@ -46,8 +46,11 @@ def is_hub_id(source: str | PathLike[Any]) -> bool:
     return _HUB_ID.fullmatch(str(source)) is not None
 
 
-def download(name: str) -> Path:
+def download(name: str, patterns: Sequence[str] = _HUB_FILES) -> Path:
     """The folder of a model of the hub, in the hub's cache; files that are not there yet are downloaded.
+
+    Args:
+        patterns: of the files to download.
 
     Raises:
         UserError: there is no such model, it asks for permission, there is no network, or no room.
@@ -56,7 +59,7 @@ def download(name: str) -> Path:
     from huggingface_hub.errors import GatedRepoError, IncompleteSnapshotError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_VARIANTS))
+        return Path(snapshot_download(name, allow_patterns=list(patterns), ignore_patterns=_HUB_VARIANTS))
     except GatedRepoError as error:
         raise UserError(
             f"The hub gives {name} only to those who accepted its conditions: accept them at"

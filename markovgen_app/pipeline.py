@@ -119,8 +119,8 @@ class MarkovGenPipeline(DiffusionPipeline):
     Args:
         transformer: predicts tokens.
         tokenizer: turns tokens into pictures.
-        text_encoder: reads prompts; the published one is loaded at first use if not given. It is not stored with the
-            weights, and always works in float32.
+        text_encoder: reads prompts, always in float32; the published one is loaded at first use if not given. It is
+            stored with the weights only if it is neither that one nor one of the hub's.
         vocabulary: the words that the weights know.
         mrf: the random field over the transformer's tokens, what the method markovgen needs.
         super_resolution: makes larger pictures of the transformer's tokens.
@@ -196,7 +196,7 @@ class MarkovGenPipeline(DiffusionPipeline):
 
         Args:
             pretrained_model_name_or_path: folder or hub id.
-            text_encoder: the published one, or what an aMUSEd checkpoint brings, if not given.
+            text_encoder: the one that the checkpoint names or brings, else the published one, if not given.
             mrf: folder or hub id of a random field to use instead of the checkpoint's own (its folder mrf).
             dtype: of the image models.
             options: go to diffusers.
@@ -209,7 +209,7 @@ class MarkovGenPipeline(DiffusionPipeline):
             return cls._of_amused(folder, text_encoder, mrf).to(dtype)
         present = check_checkpoint(folder, cls.__name__, _PARTS, _OPTIONAL_PARTS)
         vocabulary = Vocabulary.load(folder)
-        text_encoder = text_encoder or TextEncoder.from_pretrained()
+        text_encoder = text_encoder or TextEncoder.beside(folder)
         given: dict[str, Any] = {"text_encoder": text_encoder, "vocabulary": vocabulary, "use_safetensors": True}
         if mrf is not None:
             given["mrf"] = load_field(mrf)
@@ -248,6 +248,8 @@ class MarkovGenPipeline(DiffusionPipeline):
     ) -> None:
         """Write the checkpoint in half precision, in files under 10 MB, with vocabulary.json.
 
+        A text encoder that is in no package and not on the hub is stored, too, as it is.
+
         Raises:
             UserError: the folder cannot be written to, the disk is full, or the weights are aMUSEd's.
         """
@@ -266,6 +268,8 @@ class MarkovGenPipeline(DiffusionPipeline):
             for name, part in above.items():
                 part.save_pretrained(str(folder / name), **options)
             self.vocabulary.save(folder)
+            if self._text_encoder is not None:
+                self._text_encoder.save_beside(folder)
         except (OSError, SafetensorError) as error:
             raise write_error(folder, error) from error
 

@@ -22,7 +22,7 @@ class Settings(BaseSettings):
 
     model: str = Field(default=DEFAULT_MODEL, min_length=1, description="checkpoint: a folder or a hub id")
     text_encoder: str | None = Field(
-        default=None, description="folder of the text encoder; the installed one if not given"
+        default=None, description="text encoder: a folder or a hub id; the checkpoint's own if not given"
     )
     mrf: str | None = Field(default=None, description="folder of a random field; the checkpoint's own if not given")
     device: str = Field(default="auto", min_length=1, description="auto, cpu, cuda, cuda:1, mps …")

