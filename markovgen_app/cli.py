@@ -365,7 +365,7 @@ def benchmark(
 ConfigOption = Annotated[Path, typer.Option("--config", help="configuration file, see configs/")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="continue from the last checkpoint of the run")]
 DataOption = Annotated[
-    str | None, typer.Option("--data", help="folder of pictures with captions, in place of rendered scenes")
+    str | None, typer.Option("--data", help="pictures with captions, in place of rendered scenes: a folder or a hub id")
 ]
 
 
@@ -429,7 +429,7 @@ def export_weights(
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="the checkpoint's folder")] = Path("weights"),
     vocabulary: Annotated[
-        str, typer.Option("--vocabulary", help="that they were trained on: full or frequent")
+        str, typer.Option("--vocabulary", help="that they were trained on: full, frequent, or none (own pictures)")
     ] = "full",
 ) -> None:
     """Put trained parts together into one checkpoint that every command and the app can load."""

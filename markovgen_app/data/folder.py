@@ -14,19 +14,15 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from ..errors import UserError
-
-Split = Literal["train", "tune", "test"]
+from .own import CAPTIONS, FEWEST, OwnPictures, Split, read_square
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-CAPTIONS = ("text", "caption", "prompt")
 _TABLES = ("metadata.csv", "metadata.jsonl")
-_HELD_OUT_SHARE = 0.02  # in each of the splits tune and test, one picture at least
 
 
 @dataclass(frozen=True)
@@ -37,63 +33,38 @@ class CaptionedFile:
     caption: str
 
 
-class FolderDataset:
-    """An endless, deterministic stream of the pictures of one split, each epoch in an order of its own.
+class FolderDataset(OwnPictures[CaptionedFile]):
+    """The pictures of one split of a folder.
 
     The split of a picture hangs on its name alone, so it stays as others are added, but for a few at the borders.
 
     Args:
         folder: searched with all its sub-folders.
-        seed: another seed, another order.
-        size: side of the pictures in pixels: shrunk or grown to fill the square, the rest cut off evenly.
-        split: "tune" and "test" are 2 % of the pictures each.
+        seed, size, split: see `OwnPictures`.
 
     Raises:
         UserError: no such folder, fewer than three captioned pictures in it, or a table that cannot be read.
     """
 
     def __init__(self, folder: str | Path, seed: int = 0, size: int = 256, split: Split = "train") -> None:
-        self.folder, self.seed, self.size, self.split = Path(folder), seed, size, split
+        self.folder = Path(folder)
         found = captioned_files(self.folder)
-        if len(found) < 3:
+        if len(found) < FEWEST:
             raise UserError(
                 f"{folder} holds {len(found)} pictures with captions, and training needs three: put a .txt file"
                 " beside each picture, or a metadata.csv with the columns file_name and text."
             )
         found.sort(key=lambda each: hashlib.blake2b(str(each.path.relative_to(self.folder)).encode()).digest())
-        held_out = max(1, round(_HELD_OUT_SHARE * len(found)))
-        parts = {"tune": found[:held_out], "test": found[held_out : 2 * held_out], "train": found[2 * held_out :]}
-        self.files = parts[split]
+        super().__init__(found, seed, size, split)
 
-    def scene(self, index: int) -> CaptionedFile:
-        """Picture `index` of the stream."""
-        epoch, place = divmod(index, len(self.files))
-        if self.split != "train":
-            return self.files[place]
-        return self.files[self._order(epoch)[place]]
+    @property
+    def identity(self) -> list[str]:
+        """What tells these pictures from others."""
+        return [str(self.folder.resolve()), str(len(self.items)), str(self.size)]
 
     def render(self, scene: CaptionedFile, size: int | None = None) -> np.ndarray:
         """The picture, (size, size, 3) uint8; UserError where its file is damaged."""
-        side = size or self.size
-        try:
-            with Image.open(scene.path) as image:
-                image.draft("RGB", (2 * side, 2 * side))  # JPEG files are unpacked no larger than needed
-                upright = ImageOps.exif_transpose(image)
-                if upright.has_transparency_data:
-                    upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright.convert("RGBA"))
-                fitted = ImageOps.fit(upright.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UserError(f"{scene.path} cannot be read: remove it, or save it again ({error}).") from error
-        return np.asarray(fitted)
-
-    def __getitem__(self, index: int) -> tuple[CaptionedFile, np.ndarray]:
-        scene = self.scene(index)
-        return scene, self.render(scene)
-
-    def _order(self, epoch: int) -> np.ndarray:
-        if getattr(self, "_shuffled", (None,))[0] != epoch:
-            self._shuffled = (epoch, np.random.default_rng((self.seed, epoch)).permutation(len(self.files)))
-        return self._shuffled[1]
+        return read_square(scene.path, size or self.size, f"{scene.path} cannot be read: remove it, or save it again")
 
 
 def captioned_files(folder: Path) -> list[CaptionedFile]:

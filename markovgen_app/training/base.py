@@ -22,6 +22,7 @@ from .masked import (
     MaskedConfig,
     build_optimizers,
     drop_captions,
+    load_text_encoder,
     load_tokenizer,
     mask_rates,
     masked_loss,
@@ -69,7 +70,7 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
     config = read_config(config_path, BaseConfig, data=data)
     torch.manual_seed(config.seed)
     tokenizer = load_tokenizer(config.tokenizer)
-    text_encoder = TextEncoder.from_pretrained(config.text_encoder)
+    text_encoder = load_text_encoder(config)
     model = MuseTransformer(
         tokenizer.codebook_size,
         grid=(config.size // tokenizer.factor,) * 2,
@@ -82,18 +83,18 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
     )
     if config.start_from:
         codes = {"codebook_size": tokenizer.codebook_size, "levels": tokenizer.config.levels}
-        model = start_from(MuseTransformer, config.start_from, config, **codes)
+        model = start_from(MuseTransformer, config.start_from, config, text_width=text_encoder.width, **codes)
     trainer = Trainer(config, model, build_optimizers(model, config.matrix_rate, config.learning_rate))
     if resume:
         trainer.resume()
     device = trainer.device
     tokenizer.to(device)
     text_encoder.to(device)
-    scenes = open_pictures(config.data, config.seed, config.size, "train", config.vocabulary)
+    scenes = open_pictures(config, config.size, "train")
     source = TokenSource(scenes, tokenizer, config, device)
     forward = torch.compile(model.hidden) if config.compile else model.hidden
 
-    held_out = open_pictures(config.data, config.seed, config.size, "tune", config.vocabulary)
+    held_out = open_pictures(config, config.size, "tune")
     shown = [held_out[index] for index in range(64)]
     captions = [scene.caption for scene, _ in shown]
     held_out_tokens = tokenizer.encode(to_pixels(stacked([picture for _, picture in shown]), device))
@@ -119,5 +120,6 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
         sample_sheet(average, tokenizer, text_encoder, captions[:16], config.folder / "samples.png")
         (config.folder / "samples.txt").write_text("\n".join(captions[:16]) + "\n")
         copy_half(average, config.folder / "weights")
+        text_encoder.name_beside(config.folder / "weights")
 
     trainer.fit(source.batches(trainer.step), loss, on_checkpoint)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..data.folder import FolderDataset, Split
+from ..checkpoint import is_hub_id
+from ..data.folder import FolderDataset
+from ..data.hub import Columns, HubDataset
+from ..data.own import Split
 from ..data.scenes import SceneDataset, Vocabulary
+from ..errors import UserError
 from ..pixels import stacked, to_pixels
+from .loop import LoopConfig
 
 
 class Pictures(Protocol):
@@ -31,19 +38,41 @@ class Pictures(Protocol):
         """Scene `index` and its picture."""
 
 
-def open_pictures(data: str | None, seed: int, size: int, split: Split, vocabulary: Vocabulary) -> Pictures:
+class PicturesConfig(LoopConfig):
+    """Settings of what a run trains on."""
+
+    data: str | None = Field(
+        None, description="pictures with captions: a folder, or a data set of the hub; rendered scenes by default"
+    )
+    image_column: str | None = Field(None, description="of a data set; its first column of pictures by default")
+    caption_column: str | None = Field(None, description="of a data set; text, caption or prompt by default")
+    data_subset: str | None = Field(None, description="of a data set that has several")
+    data_split: str = Field("train", description="the data set's rows to use; held-out ones are taken from them")
+    vocabulary: Vocabulary = Field("frequent", description="of the scenes")
+
+
+def open_pictures(config: PicturesConfig, size: int, split: Split, seed: int | None = None) -> Pictures:
     """What a run trains on.
 
     Args:
-        data: folder of pictures with captions; None for rendered scenes.
-        vocabulary: of the scenes.
+        size: side of the pictures in pixels.
+        seed: the run's own if not given.
 
     Raises:
-        UserError: there is no such folder, or too few captioned pictures in it.
+        UserError: there is no such folder or data set, or it has too few captioned pictures.
     """
-    if data is not None:
-        return FolderDataset(data, seed, size, split)
-    return SceneDataset(seed, size, split, vocabulary)
+    seed = config.seed if seed is None else seed
+    if config.data is None:
+        return SceneDataset(seed, size, split, config.vocabulary)
+    folder = Path(config.data).expanduser()
+    if folder.is_dir() and not any(folder.rglob("*.parquet")):
+        return FolderDataset(folder, seed, size, split)
+    if folder.is_dir() or (not folder.exists() and is_hub_id(config.data)):
+        columns = Columns(config.image_column, config.caption_column, config.data_subset, config.data_split)
+        return HubDataset(config.data, seed, size, split, columns)
+    raise UserError(
+        f"There is no folder {config.data}: name one with pictures and captions, or a data set of the hub (--data)."
+    )
 
 
 @dataclass(frozen=True)

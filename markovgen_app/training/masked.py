@@ -19,22 +19,21 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.scenes import Vocabulary
 from ..models.text import TextEncoder, TextStates
 from ..models.tokenizer import ImageTokenizer
-from .loop import LoopConfig
+from .data import PicturesConfig
 from .muon import Muon
 
 
-class MaskedConfig(LoopConfig):
+class MaskedConfig(PicturesConfig):
     """Settings that these stages have in common."""
 
     matrix_rate: float = Field(0.02, gt=0, description="Muon's learning rate")
     learning_rate: float = Field(2e-3, gt=0, description="AdamW's learning rate")
-    data: str | None = Field(None, description="folder of pictures with captions; rendered scenes by default")
-    vocabulary: Vocabulary = Field("frequent", description="of the scenes")
     tokenizer: Path = Path("weights/tokenizer")
-    text_encoder: str | None = Field(None, description="folder of the text encoder; the installed package by default")
+    text_encoder: str | None = Field(
+        None, description="T5, CLIP or one of BERT's kind: a folder or a hub id; all-MiniLM-L6-v2 by default"
+    )
     cached_scenes: int = Field(0, ge=0, description="scenes tokenized once and used again; 0: fresh ones without end")
     reuse: int = Field(1, ge=1, description="steps in a row on the same fresh scenes, each with other masks")
     drop_text: float = Field(0.1, ge=0, le=1)
@@ -46,6 +45,13 @@ def load_tokenizer(folder: Path) -> ImageTokenizer:
     """The frozen tokenizer, in float32, channels last in memory."""
     tokenizer = ImageTokenizer.from_pretrained(folder, torch_dtype=torch.float32).eval().requires_grad_(False)
     return tokenizer.to(memory_format=torch.channels_last)
+
+
+def load_text_encoder(config: MaskedConfig) -> TextEncoder:
+    """The frozen text encoder of a run: as configured, else that of the weights to start from."""
+    if config.text_encoder is None and config.start_from is not None:
+        return TextEncoder.beside(config.start_from)
+    return TextEncoder.from_pretrained(config.text_encoder)
 
 
 class TokenModel(Protocol):

@@ -27,16 +27,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..checkpoint import find_checkpoint
-from ..data.scenes import Vocabulary
 from ..errors import UserError
 from ..models.mrf import MarkovRandomField
 from ..models.text import TextEncoder
 from ..pipeline import MarkovGenPipeline, load_field
 from ..requests import GenerateRequest
 from .cards import write_card
-from .data import open_pictures
+from .data import PicturesConfig, open_pictures
 from .digits import tie, untied
-from .loop import LoopConfig, Trainer, copy_half, read_config, without_denormals
+from .loop import Trainer, copy_half, read_config, without_denormals
 from .masked import random_mask
 from .states import Backbone, Kind, States, StateSource
 
@@ -61,13 +60,11 @@ class Stage(BaseModel):
         return self
 
 
-class MrfConfig(LoopConfig):
+class MrfConfig(PicturesConfig):
     """Settings of a random field's run."""
 
     model: Path = Field(Path("weights"), description="checkpoint with the backbone: a folder or a hub id")
-    text_encoder: str | None = Field(None, description="folder of the text encoder; the checkpoint's own by default")
-    data: str | None = Field(None, description="folder of pictures with captions; rendered scenes by default")
-    vocabulary: Vocabulary = Field("frequent", description="of the scenes")
+    text_encoder: str | None = Field(None, description="folder or hub id; the checkpoint's own by default")
     start_from: Path | None = Field(None, description="weights of a field to go on from")
     parametrisation: Literal["dense", "low-rank", "directional"] = "directional"
     rank: int = Field(64, ge=1)
@@ -197,7 +194,7 @@ def train(config_path: Path, resume: bool = False, model: str | None = None, dat
 
     def source(split: Literal["train", "tune"], kind: Kind, pictures: int, distributions: bool = False) -> StateSource:
         side = backbone.transformer.grid[0] * backbone.tokenizer.factor
-        scenes = open_pictures(config.data, config.seed, side, split, config.vocabulary)
+        scenes = open_pictures(config, side, split)
         return StateSource(backbone, scenes, kind, pictures, folder, distributions=distributions)
 
     sources = {

@@ -25,7 +25,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..data.folder import FolderDataset
+from ..data.own import OwnPictures
 from ..decoding.guidance import guided_logits
 from ..decoding.sampler import DecodingSettings, decode, draw_tokens, gumbel_noise, lowest
 from ..decoding.schedule import mask_counts
@@ -208,8 +208,8 @@ class StateSource:
         weights = [float(sum(value.double().abs().sum() for value in model.state_dict().values())) for model in models]
         told = [weights, backbone.settings, backbone.exit_steps, kind, distributions]
         sample = [scenes.scene(index).caption for index in range(16)]
-        if isinstance(scenes, FolderDataset):
-            sample += [str(scenes.folder.resolve()), str(len(scenes.files)), str(scenes.size)]
+        if isinstance(scenes, OwnPictures):
+            sample += scenes.identity
         key = hashlib.blake2b(f"{told} {sample}".encode(), digest_size=8).hexdigest()
         self.folder = folder / key
 

@@ -30,6 +30,7 @@ from .masked import (
     MaskedConfig,
     build_optimizers,
     drop_captions,
+    load_text_encoder,
     load_tokenizer,
     mask_rates,
     masked_loss,
@@ -126,22 +127,28 @@ def _grid(size: int, tokenizer: ImageTokenizer) -> tuple[int, int]:
     return side, side
 
 
-def build_model(config: SuperResolutionConfig, tokenizer: ImageTokenizer) -> SuperResolutionTransformer:
+def build_model(
+    config: SuperResolutionConfig, tokenizer: ImageTokenizer, text_width: int = 384
+) -> SuperResolutionTransformer:
     """The transformer of a run: a new one, or the exported one that it starts from.
+
+    Args:
+        text_width: width of the text encoder's states.
 
     Raises:
         UserError: the exported one is not there or of other sizes.
     """
-    codes = {
+    given = {
         "codebook_size": tokenizer.codebook_size,
         "levels": tokenizer.config.levels,
         "grid": _grid(config.size, tokenizer),
         "coarse_grid": _grid(config.coarse_size, tokenizer),
+        "text_width": text_width,
     }
     if config.start_from:
-        return start_from(SuperResolutionTransformer, config.start_from, config, **codes)
+        return start_from(SuperResolutionTransformer, config.start_from, config, **given)
     sizes = ("hidden_size", "num_layers", "num_heads", "coarse_layers", "fine_size", "fine_layers", "merge")
-    return SuperResolutionTransformer(**codes, **{name: getattr(config, name) for name in sizes})
+    return SuperResolutionTransformer(**given, **{name: getattr(config, name) for name in sizes})
 
 
 @without_denormals
@@ -154,8 +161,8 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
     config = read_config(config_path, SuperResolutionConfig, data=data)
     torch.manual_seed(config.seed)
     tokenizer = load_tokenizer(config.tokenizer)
-    text_encoder = TextEncoder.from_pretrained(config.text_encoder)
-    model = build_model(config, tokenizer)
+    text_encoder = load_text_encoder(config)
+    model = build_model(config, tokenizer, text_encoder.width)
     trainer = Trainer(config, model, build_optimizers(model, config.matrix_rate, config.learning_rate, _INNER))
     if resume:
         trainer.resume()
@@ -163,13 +170,11 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
     tokenizer.to(device)
     text_encoder.to(device)
     sizes = (config.coarse_size, config.size)
-    source = TokenSource(
-        open_pictures(config.data, config.seed, 128, "train", config.vocabulary), tokenizer, config, device, sizes
-    )
+    source = TokenSource(open_pictures(config, 128, "train"), tokenizer, config, device, sizes)
     forward = torch.compile(model.hidden) if config.compile else model.hidden
     near = near_codes(tokenizer.codebook)
 
-    held_out = open_pictures(config.data, config.seed, config.size, "tune", config.vocabulary)
+    held_out = open_pictures(config, config.size, "tune")
     scenes = [held_out.scene(index) for index in range(_HELD_OUT)]
     captions = [scene.caption for scene in scenes]
     small, large = ([held_out.render(scene, size) for scene in scenes] for size in sizes)
@@ -221,5 +226,6 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
         )
         (config.folder / "samples.txt").write_text("\n".join(captions[:_SHOWN]) + "\n")
         copy_half(average, config.folder / "weights")
+        text_encoder.name_beside(config.folder / "weights")
 
     trainer.fit(source.batches(trainer.step), loss, on_checkpoint)

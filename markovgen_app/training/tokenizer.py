@@ -21,23 +21,23 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.scenes import Split, Vocabulary
+from ..data.own import Split
+from ..data.scenes import Vocabulary
 from ..evaluation.metrics import psnr
 from ..models.tokenizer import ImageTokenizer
 from ..pixels import stacked, to_levels, to_pixels
-from .data import Pictures, SceneBatch, open_pictures, scene_batches
-from .loop import LoopConfig, Trainer, copy_half, read_config, start_from, without_denormals
+from .data import Pictures, PicturesConfig, SceneBatch, open_pictures, scene_batches
+from .loop import Trainer, copy_half, read_config, start_from, without_denormals
 
 _MEASURED = 256 * 128**2  # pixels of the pictures that a checkpoint is measured on
 
 
-class TokenizerConfig(LoopConfig):
+class TokenizerConfig(PicturesConfig):
     """Settings of a tokenizer run."""
 
     learning_rate: float = Field(1e-3, gt=0)
     size: int = Field(128, ge=32, description="side of the training pictures in pixels")
     crop: int | None = Field(None, ge=32, description="train on squares of this side cut from them")
-    data: str | None = Field(None, description="folder of pictures; rendered scenes by default")
     vocabulary: Vocabulary = Field("full", description="of the scenes")
     levels: tuple[int, ...] = (8, 8, 8, 4)
     channels: tuple[int, int, int] = (64, 128, 192)
@@ -164,9 +164,9 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
     trainer = Trainer(config, module, [optimizer])
     if resume:
         trainer.resume()
-    scenes = open_pictures(config.data, config.seed, config.size, "train", config.vocabulary)
+    scenes = open_pictures(config, config.size, "train")
     unseen: Split = "train" if config.data is None else "tune"
-    fresh = open_pictures(config.data, config.seed + 1, config.size, unseen, config.vocabulary)
+    fresh = open_pictures(config, config.size, unseen, config.seed + 1)
     forward = torch.compile(model) if config.compile else model
 
     def loss(batch: SceneBatch, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:

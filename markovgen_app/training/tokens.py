@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..data.own import OwnPictures
 from ..models.tokenizer import ImageTokenizer
 from .data import Pictures, scene_batches
 from .masked import MaskedConfig
@@ -52,6 +53,8 @@ class TokenSource:
         self._shards: dict[Path, Tensor] = {}
         weights = float(sum(parameter.detach().double().abs().sum() for parameter in tokenizer.parameters()))
         sample = [scenes.scene(index).caption for index in range(64)]
+        if isinstance(scenes, OwnPictures):
+            sample += scenes.identity
         self._key = hashlib.blake2b(f"{weights:.6f} {sample}".encode(), digest_size=8).hexdigest()
 
     def _shard(self, number: int, size: int) -> Tensor:

@@ -12,7 +12,7 @@ from PIL import Image
 from markovgen_app.data.folder import FolderDataset, captioned_files
 from markovgen_app.data.scenes import SceneDataset
 from markovgen_app.errors import UserError
-from markovgen_app.training.data import open_pictures, scene_batches
+from markovgen_app.training.data import PicturesConfig, open_pictures, scene_batches
 
 
 def picture(path: Path, colour: str = "red", size: tuple[int, int] = (40, 30)) -> Path:
@@ -48,7 +48,7 @@ def test_captions_are_found_wherever_they_are(tmp_path: Path, capsys: pytest.Cap
 def test_splits_part_the_pictures_and_epochs_shuffle_them(tmp_path: Path) -> None:
     captioned(tmp_path, 60)
     parts = [FolderDataset(tmp_path, split=split) for split in ("train", "tune", "test")]
-    names = [{each.path.name for each in part.files} for part in parts]
+    names = [{each.path.name for each in part.items} for part in parts]
     assert [len(each) for each in names] == [58, 1, 1] and len(set.union(*names)) == 60
     train = parts[0]
     epochs = [[train.scene(58 * epoch + index).caption for index in range(58)] for epoch in range(2)]
@@ -78,13 +78,13 @@ def test_pictures_fill_a_square_upright_on_white(tmp_path: Path) -> None:
 
 def test_batches_are_those_of_scenes(tmp_path: Path) -> None:
     captioned(tmp_path, 10)
-    data = open_pictures(str(tmp_path), 0, 16, "train", "frequent")
+    data = open_pictures(PicturesConfig(name="x", minutes=1, data=str(tmp_path)), 16, "train")
     batches = scene_batches(data, 4, first=1, sizes=(16, 32))
     batch = next(batches)
     assert [each.caption for each in batch.scenes] == [data.scene(index).caption for index in range(4, 8)]
     assert [tuple(render.shape) for render in batch.renders] == [(4, 3, 16, 16), (4, 3, 32, 32)]
     assert [int(each[0, 0, 0]) for each in batch.renders[0]] == [int(each.caption) for each in batch.scenes]
-    scenes = open_pictures(None, 0, 32, "train", "frequent")
+    scenes = open_pictures(PicturesConfig(name="x", minutes=1), 32, "train")
     assert isinstance(scenes, SceneDataset) and np.array_equal(scenes[0][1], SceneDataset(0, 32)[0][1])
 
 
