@@ -25,7 +25,9 @@ FolderArgument = Annotated[Path, typer.Argument(help="the study's folder", show_
 DatabaseOption = Annotated[
     str | None,
     typer.Option(
-        "--database", help="URL of its database [default: MARKOVGEN_DATABASE, or study.db in it]", show_default=False
+        "--database",
+        help="file or URL of its votes [default: MARKOVGEN_DATABASE, or study.db in it]",
+        show_default=False,
     ),
 ]
 
@@ -33,7 +35,7 @@ DatabaseOption = Annotated[
 @study_app.command()
 def create(
     prompts: Annotated[Path, typer.Option("--prompts", help="text (a prompt a line), CSV or TSV with a header")],
-    out: Annotated[Path, typer.Option("--out", help="folder of the new study")],
+    out: Annotated[Path, typer.Option("--out", help="folder of the new study")] = Path("study"),
     methods: Annotated[
         str,
         typer.Option("--methods", help="parted by commas, with options such as early-exit:exit_step=12; '' for none"),
@@ -75,6 +77,7 @@ def create(
         from ..requests import validated
         from .bundle import DEFAULT_CONSENT, Request
         from .bundle import create as make_study
+        from .design import raters_needed
         from .power import planned
         from .prompts import read_prompts
         from .prompts import sample as sampled
@@ -115,12 +118,17 @@ def create(
         "pictures": sum(1 for _ in bundle.pictures()),
         "votes_planned_per_pair": plan.target_n,
         "votes_available_per_pair": len(plan.prompts) * plan.raters_per_pair,
+        "raters_needed": raters_needed(plan),
     }
     if as_json:
         print(json.dumps(told, ensure_ascii=False, indent=2))
         return
     print(out)
-    print(f"Plan, to publish before the first vote: SHA-256 {plan.digest()}", file=sys.stderr)
+    print(
+        f"Plan, to publish before the first vote: SHA-256 {plan.digest()}\n"
+        f"Raters needed, a session of {plan.session_length} pairs each: {told['raters_needed']:,}",
+        file=sys.stderr,
+    )
     if plan.target_n > len(plan.prompts) * plan.raters_per_pair:
         print(
             f"To find a preference of {preference:.0%}, {plan.target_n:,} votes a pair of methods are planned, and this"
@@ -277,24 +285,40 @@ def import_votes(
 
 @study_app.command("simulate")
 def simulate_studies(
-    studies: Annotated[int, typer.Option("--studies", min=1, help="how many")] = 500,
+    studies: Annotated[int, typer.Option("--studies", min=0, help="how many; 0 only fills --database")] = 500,
     worlds: Annotated[
         str, typer.Option("--worlds", help="how raters differ, parted by commas: default, independent, divided")
     ] = "default",
-    prompts: Annotated[int, typer.Option("--prompts", min=2, help="of each study")] = 150,
-    raters_per_pair: Annotated[int, typer.Option("--raters-per-pair", min=1, help="who judge each pair")] = 3,
-    session_length: Annotated[int, typer.Option("--session-length", min=1, help="pairs a rater judges")] = 30,
+    study: Annotated[
+        Path | None, typer.Option("--study", help="folder of a study, to rehearse its plan", show_default=False)
+    ] = None,
+    prompts: Annotated[
+        int | None, typer.Option("--prompts", min=2, help="of each study [default: 150]", show_default=False)
+    ] = None,
+    raters_per_pair: Annotated[
+        int | None,
+        typer.Option("--raters-per-pair", min=1, help="who judge each pair [default: 3]", show_default=False),
+    ] = None,
+    session_length: Annotated[
+        int | None,
+        typer.Option("--session-length", min=1, help="pairs a rater judges [default: 30]", show_default=False),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="other studies")] = 0,
     database: Annotated[
-        Path | None, typer.Option("--database", help="new file for the first study's votes, marked as simulated")
+        Path | None,
+        typer.Option(
+            "--database", help="new file for the first study's votes, marked as simulated", show_default=False
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="also write the JSON object to this file")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="also write the JSON object to this file", show_default=False)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Simulate studies with known preferences, and count how many of the 95 % intervals hold them."""
     from .simulate import main
 
-    main(studies, worlds, prompts, raters_per_pair, session_length, seed, out, database, as_json)
+    main(studies, worlds, study, prompts, raters_per_pair, session_length, seed, out, database, as_json)
 
 
 def _opened(folder: Path, database: str | None) -> tuple[Bundle, Store]:

@@ -168,8 +168,10 @@ def _raters(results: Results) -> Iterable[str]:
         if lost
         else ("the rules set beforehand left out nobody")
     )
+    first, last = (results.first_at or "")[:10], (results.last_at or "")[:10]
+    when = "" if results.simulated else f" on {first}" if first == last else f" from {first} to {last}"
     yield (
-        f"{results.raters:,} raters gave {results.votes:,} judgements that were analysed; {out}, and"
+        f"{results.raters:,} raters gave {results.votes:,} judgements{when} that were analysed; {out}, and"
         f" {results.skipped:,} judgements were skipped. The median judgement took {results.median_seconds:.1f} s."
     )
     trust = []

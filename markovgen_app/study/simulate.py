@@ -1,6 +1,7 @@
 """Simulated studies of which the truth is known: do the 95 % intervals hold it in 95 of 100 studies?
 
     markovgen study simulate --studies 500
+    markovgen study simulate --study FOLDER --database rehearsal.db     a real study's plan, and votes to look at
 
 No vote made here comes from a person; all of them say so (`Vote.simulated`). The simulated raters differ in taste, in
 their leaning to a side and in how readily they see no difference; prompts differ in how well each method does on them;
@@ -14,7 +15,7 @@ import json
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,11 @@ def plan_for_simulation(prompts: int = 150, categories: int = 4, **settings: Any
     )
     methods = ("full", "early-exit", "markovgen")
     return planned(Plan(title="Simulated study", prompts=rows, methods=methods, **settings))
+
+
+def for_methods(world: World, methods: int) -> World:
+    """The world with a strength for each of so many methods: its own, over and over."""
+    return replace(world, strengths=tuple(world.strengths[i % len(world.strengths)] for i in range(methods)))
 
 
 def simulate(plan: Plan, world: World, seed: int, sessions: Sequence[Sequence[Trial]] | None = None) -> list[Vote]:
@@ -278,9 +284,10 @@ def _intervals(
 def main(
     studies: int = 500,
     worlds: str = "default",
-    prompts: int = 150,
-    raters_per_pair: int = 3,
-    session_length: int = 30,
+    study: Path | None = None,
+    prompts: int | None = None,
+    raters_per_pair: int | None = None,
+    session_length: int | None = None,
     seed: int = 0,
     out: Path | None = None,
     database: Path | None = None,
@@ -288,21 +295,29 @@ def main(
 ) -> None:
     """Measure coverage, print it, and write it to `out`; keep the first study's votes in a new `database` of their own.
 
+    The plan is that of `study`, or one of so many prompts, raters and pairs (150, 3 and 30 if not given).
+
     Raises:
-        UserError: there is no such world, or a file cannot be written, or the database is there already.
+        UserError: there is no such world or study, or a file cannot be written, or the database is there already.
     """
     names = [name.strip() for name in worlds.split(",")]
     if unknown := [name for name in names if name not in WORLDS]:
         raise UserError(f"There is no world {unknown[0]!r}: use {', '.join(WORLDS)}.")
-    plan = plan_for_simulation(prompts, raters_per_pair=raters_per_pair, session_length=session_length, seed=seed)
+    if not studies and not database:
+        raise UserError("With --studies 0 only votes are made: say where to keep them (--database).")
+    plan, digest, settings = _plan(study, prompts, raters_per_pair, session_length, seed)
+    chosen = {name: for_methods(WORLDS[name], len(plan.methods)) for name in names}
     if database:
-        keep(simulate(plan, WORLDS[names[0]], seed), plan, database)
+        count = keep(simulate(plan, chosen[names[0]], seed), plan, database, digest)
+        print(f"{database}: {count:,} simulated votes", file=sys.stderr)
+    if not studies:
+        return
     report: dict[str, Any] = {
-        "command": f"markovgen study simulate --studies {studies} --worlds {','.join(names)} --prompts {prompts}"
-        f" --raters-per-pair {raters_per_pair} --session-length {session_length} --seed {seed}",
+        "command": f"markovgen study simulate --studies {studies} --worlds {','.join(names)} {settings} --seed {seed}",
         "simulated": True,
         "worlds": {
-            name: coverage(studies, plan, WORLDS[name], seed=seed, done=_progress(name, studies)) for name in names
+            name: coverage(studies, plan, world, seed=seed, done=_progress(name, studies))
+            for name, world in chosen.items()
         },
     }
     if out:
@@ -314,18 +329,43 @@ def main(
     print(json.dumps(report, indent=2) if as_json else _table(report["worlds"]))
 
 
+def _plan(
+    study: Path | None, prompts: int | None, raters_per_pair: int | None, session_length: int | None, seed: int
+) -> tuple[Plan, str, str]:
+    """The plan to simulate, what identifies it, and the settings that ask for it."""
+    if study:
+        if prompts or raters_per_pair or session_length:
+            raise UserError("A study's plan is frozen: give --study, or --prompts and the like, not both.")
+        from .bundle import Bundle
+
+        bundle = Bundle.open(study)
+        return bundle.plan, bundle.digest, f"--study {study}"
+    prompts, each, length = prompts or 150, raters_per_pair or 3, session_length or 30
+    plan = plan_for_simulation(prompts, raters_per_pair=each, session_length=length, seed=seed)
+    return plan, plan.digest(), f"--prompts {prompts} --raters-per-pair {each} --session-length {length}"
+
+
 def _table(worlds: dict[str, dict[str, Any]]) -> str:
-    """How many intervals hold the truth, a column for each world."""
+    """How many intervals hold the truth, a column for each world: those to report first, then the naive ones."""
     studies = {report["studies"] for report in worlds.values()}
-    head = f"SIMULATED: share of 95% intervals that hold the truth, in {studies.pop():,} studies"
-    kinds = next(iter(worlds.values()))["coverage"]
-    rows = [["", *worlds]]
-    rows += [[kind, *(f"{report['coverage'][kind]['held']:.1%}" for report in worlds.values())] for kind in kinds]
-    return "\n".join([head, *(f"{row[0]:21}" + "".join(f"{cell:>13}" for cell in row[1:]) for row in rows)])
+    kinds = list(next(iter(worlds.values()))["coverage"])
+    naive = [kind for kind in kinds if kind.startswith(("wilson", "bootstrap"))]
+    lines = [f"SIMULATED: share of 95% intervals that hold the truth, in {studies.pop():,} studies"]
+    for title, group in (
+        ("intervals to report", [kind for kind in kinds if kind not in naive]),
+        ("for comparison", naive),
+    ):
+        lines.append(f"{title:23}" + "".join(f"{name:>13}" for name in worlds))
+        for kind in group:
+            held = (report["coverage"].get(kind, {}).get("held") for report in worlds.values())
+            lines.append(f"  {kind:21}" + "".join(f"{'–' if share is None else f'{share:.1%}':>13}" for share in held))
+    return "\n".join(lines)
 
 
-def keep(votes: Sequence[Vote], plan: Plan, database: Path) -> None:
-    """Put simulated votes into a new database, which is bound to their plan and takes no others.
+def keep(votes: Sequence[Vote], plan: Plan, database: Path, digest: str | None = None) -> int:
+    """Put simulated votes into a new database, which takes no others; returns how many they are.
+
+    It belongs to the study with that `digest`, or to their plan alone.
 
     Raises:
         UserError: there is something already.
@@ -338,11 +378,12 @@ def keep(votes: Sequence[Vote], plan: Plan, database: Path) -> None:
         database.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_error(database.parent, error) from error
-    store = Store(database, plan, plan.digest())
+    store = Store(database, plan, digest or plan.digest())
     try:
         store.add_votes(votes, lambda rater: secrets.token_hex(32))
     finally:
         store.dispose()
+    return len(votes)
 
 
 def _progress(world: str, studies: int) -> Callable[[int], None]:

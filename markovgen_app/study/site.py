@@ -22,13 +22,14 @@ from .store import FILE, MIRROR, Store
 
 
 def open_store(bundle: Bundle, database: str | None, *, taking_votes: bool = False) -> Store:
-    """The votes of a study: in its folder, or where a database URL says.
+    """The votes of a study: in its folder, or where `database` says, a URL or a file.
 
     Raises:
         UserError: the database cannot be opened, or belongs to another study.
     """
     mirror = bundle.folder / MIRROR if taking_votes and database is None else None
-    return Store(database or bundle.folder / FILE, bundle.plan, bundle.digest, mirror=mirror)
+    place = bundle.folder / FILE if database is None else database if "://" in database else Path(database)
+    return Store(place, bundle.plan, bundle.digest, mirror=mirror)
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def serve(folder: Path, settings: Settings) -> None:
 
     try:
         app = Starlette(routes=[Route("/", home), *site.routes])
-        print(f"Rate at http://{settings.host}:{settings.port}/rate, results at /results.", file=sys.stderr, flush=True)
+        results = "results at /results" if settings.admin_password else "no results: set MARKOVGEN_ADMIN_PASSWORD first"
+        print(f"Rate at http://{settings.host}:{settings.port}/rate, {results}.", file=sys.stderr, flush=True)
         uvicorn.run(app, host=settings.host, port=settings.port, log_level="warning", access_log=False)
     except SystemExit:
         raise UserError(f"Cannot listen on {settings.host}:{settings.port}: choose another --port.") from None

@@ -40,6 +40,7 @@ _CHOICES = ("left", "tie", "right", "bad", "skip")
 _PATIENCE = 60.0  # seconds until a server must answer
 _LIFE = 10  # rounds after which the votes are checked once more and a new database is begun
 _UNDONE = 0.05  # share of votes that are taken back
+_HERE: dict[str, Any] = {"timeout": _PATIENCE, "verify": False, "trust_env": False}  # plain HTTP to this very machine
 
 
 def stress_study(folder: Path, side: int, prompts: int = 60) -> Bundle:
@@ -72,14 +73,15 @@ def server(folder: Path, cores: Sequence[int] | None = None) -> Iterator[tuple[s
             os.sched_setaffinity(process.pid, cores)
         url = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                httpx.get(f"{url}/rate", timeout=5)
-                break
-            except httpx.TransportError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"the server did not start: {' '.join(command)}") from None
-                time.sleep(0.05)
+        with httpx.Client(**_HERE) as http:
+            while True:
+                try:
+                    http.get(f"{url}/rate")
+                    break
+                except httpx.TransportError:
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        raise RuntimeError(f"the server did not start: {' '.join(command)}") from None
+                    time.sleep(0.05)
         yield url, process
     finally:
         process.kill()
@@ -177,7 +179,7 @@ async def _vote_until_killed(
     all_vote = asyncio.Event()
 
     async def vote(client: Client) -> None:
-        async with httpx.AsyncClient(base_url=url, timeout=_PATIENCE) as http:
+        async with httpx.AsyncClient(base_url=url, **_HERE) as http:
             while True:
                 try:
                     if client.next_answer() is None:
@@ -220,7 +222,9 @@ def durability(rounds: int, clients: int = 20, seed: int = 0) -> dict[str, Any]:
             acknowledged += sum(client.acknowledged for client in people) - before
             for name, count in check(bundle, people).items():
                 total[name] += count
-            print(f"\r{number + 1} of {rounds} killed, {acknowledged:,} answers", end="", file=sys.stderr, flush=True)
+            wrong = ", ".join(f"{count} {name}" for name, count in total.items())
+            print(f"\r{number + 1} of {rounds} killed, {acknowledged:,} answers, {wrong}", end="", file=sys.stderr)
+            sys.stderr.flush()
     print(file=sys.stderr)
     return {
         "kills": rounds,
@@ -235,7 +239,7 @@ def durability(rounds: int, clients: int = 20, seed: int = 0) -> dict[str, Any]:
 
 async def _rate(url: str, client: Client, until: float, think: float, times: dict[str, list[float]]) -> None:
     """A person: looks at both pictures for a while, then answers."""
-    async with httpx.AsyncClient(base_url=url, timeout=_PATIENCE) as http:
+    async with httpx.AsyncClient(base_url=url, **_HERE) as http:
         while time.monotonic() < until:
             answer = client.next_answer()
             if answer is None:
@@ -267,7 +271,7 @@ def load(raters: int, seconds: float = 60.0, think: float = 2.0, side: int = 256
             os.sched_setaffinity(0, others)
 
             async def run() -> None:
-                async with httpx.AsyncClient(base_url=url, timeout=_PATIENCE) as http:
+                async with httpx.AsyncClient(base_url=url, **_HERE) as http:
                     for client in people:
                         await client.join(http)
                 until = time.monotonic() + seconds

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from studies import a_plan, a_study
 
 from markovgen_app.cli import main as command
 from markovgen_app.errors import UserError
@@ -99,6 +100,47 @@ def test_the_command_reports_its_own_command(tmp_path: Path, capsys: pytest.Capt
     assert report == json.loads(out.read_text())
     assert report["simulated"] is True and "--studies 2 --worlds independent --prompts 12" in report["command"]
     assert report["worlds"]["independent"]["studies"] == 2
+
+
+def test_a_study_is_rehearsed_in_a_database_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its own plan, of any number of methods, and all commands read what came out."""
+    plan = a_plan(8, methods=("a", "b", "c", "d"), session_length=16)
+    bundle = a_study(tmp_path / "study", plan)
+    database = tmp_path / "rehearsal.db"
+
+    def run(*arguments: str) -> int:
+        with pytest.raises(SystemExit) as ended:
+            command(["study", *arguments])
+        return int(ended.value.code or 0)
+
+    rehearse = ["simulate", "--study", str(bundle.folder), "--database", str(database)]
+    assert run(*rehearse, "--studies", "1", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert f"--study {bundle.folder}" in report["command"]
+    assert report["worlds"]["default"]["plan"]["methods"] == ["a", "b", "c", "d"]
+    assert run("status", str(bundle.folder), "--database", str(database), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["votes"]["pair"] == 8 * 6 * 3
+    assert run("export", str(bundle.folder), "--database", str(database), "--out", str(tmp_path / "methods.txt")) == 0
+    assert (tmp_path / "methods.txt").read_text().startswith("SIMULATED")
+    assert not (bundle.folder / "study.db").exists(), "the study itself is untouched"
+    for wrong, says in (
+        (rehearse, "a database of their own"),
+        (["simulate", "--study", str(tmp_path / "none")], "There is no study"),
+        (["simulate", "--study", str(bundle.folder), "--prompts", "5"], "frozen"),
+        (["simulate", "--studies", "0"], "--database"),
+    ):
+        assert run(*wrong) == 2
+        assert says in capsys.readouterr().err
+
+
+def test_the_reported_intervals_cover_what_they_claim() -> None:
+    """What docs/study.md says of assets/results/study-coverage.json, as it was written by its command."""
+    report = json.loads((Path(__file__).parents[2] / "assets/results/study-coverage.json").read_text())
+    assert "--studies 500" in report["command"] and set(report["worlds"]) == set(WORLDS)
+    for world in report["worlds"].values():
+        for kind, found in world["coverage"].items():
+            if not kind.startswith(("wilson", "bootstrap")):
+                assert 0.93 <= found["held"] <= 0.97, kind
 
 
 def test_an_unknown_world_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@
     Object.assign(memory, { token: null, invitation: "", queue: [] });
     try { localStorage.removeItem(PLACE); } catch { /* nothing was kept */ }
   };
-  const invitation = location.hash.length > 1 ? decodeURIComponent(location.hash.slice(1)) : memory.invitation;
+  const invitation = location.hash.slice(1) || memory.invitation;
 
   // ---- day and night -----------------------------------------------------------------------------------------------
   const night = matchMedia("(prefers-color-scheme: dark)");
