@@ -99,8 +99,8 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
     captions = [scene.caption for scene, _ in shown]
     held_out_tokens = tokenizer.encode(to_pixels(stacked([picture for _, picture in shown]), device))
 
-    def loss(batch: TokenBatch, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    def loss(batch: TokenBatch, number: int) -> tuple[Tensor, dict[str, Tensor | float]]:
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
         (tokens,) = batch.tokens
         count, n = tokens.shape
         mask = random_mask(mask_rates(count, config.full_mask_share, generator), n, generator).to(device)
@@ -122,4 +122,4 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
         copy_half(average, config.folder / "weights")
         text_encoder.name_beside(config.folder / "weights")
 
-    trainer.fit(source.batches(trainer.step), loss, on_checkpoint)
+    trainer.fit(source.batches_for(trainer), loss, on_checkpoint)

@@ -93,14 +93,14 @@ class SceneBatch:
 
 
 class _Batches(Dataset):
-    def __init__(self, scenes: Pictures, batch_size: int, first: int, sizes: Sequence[int]) -> None:
-        self.scenes, self.batch_size, self.first, self.sizes = scenes, batch_size, first, sizes
+    def __init__(self, scenes: Pictures, batch_size: int, first: int, sizes: Sequence[int], every: int) -> None:
+        self.scenes, self.batch_size, self.first, self.sizes, self.every = scenes, batch_size, first, sizes, every
 
     def __len__(self) -> int:
         return 2**40
 
     def __getitem__(self, number: int) -> SceneBatch:
-        start = (self.first + number) * self.batch_size
+        start = (self.first + number * self.every) * self.batch_size
         drawn = [self.scenes.scene(index) for index in range(start, start + self.batch_size)]
         renders = (stacked([self.scenes.render(scene, size) for scene in drawn]) for size in self.sizes)
         return SceneBatch(drawn, tuple(renders))
@@ -115,13 +115,13 @@ class _Counting(torch.utils.data.Sampler[int]):
 
 
 def scene_batches(
-    scenes: Pictures, batch_size: int, first: int = 0, workers: int = 0, sizes: Sequence[int] = ()
+    scenes: Pictures, batch_size: int, first: int = 0, workers: int = 0, sizes: Sequence[int] = (), every: int = 1
 ) -> Iterator[SceneBatch]:
-    """Batches `first`, `first` + 1, … of the dataset; rendered by `workers` processes, or here where that is 0.
+    """Batches `first`, `first` + `every`, … of the dataset; rendered by `workers` processes, or here where that is 0.
 
     Each scene is drawn at every one of `sizes`, the dataset's own size if there are none.
     """
-    dataset = _Batches(scenes, batch_size, first, tuple(sizes) or (scenes.size,))
+    dataset = _Batches(scenes, batch_size, first, tuple(sizes) or (scenes.size,), every)
     options = {"prefetch_factor": 4} if workers else {}
     return iter(
         DataLoader(dataset, batch_size=None, sampler=_Counting(), num_workers=workers, **options)  # type: ignore[arg-type]

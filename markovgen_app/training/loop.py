@@ -1,9 +1,11 @@
-"""One resumable training loop for every stage.
+"""One resumable training loop for every stage, on one device or, started by `accelerate launch`, on many.
 
 A stage hands over its module, its optimizers, a stream of batches and a loss; the loop does the rest: learning-rate
 schedule (warm-up, constant, linear cool-down over the last fifth), gradient clipping, an exponential moving average of
 the weights, logging, and a checkpoint with optimiser state every few minutes, on SIGTERM and at the end. Budgets are
 minutes of training, not steps, so that one configuration serves two CPU cores and a GPU.
+
+Several processes hold the same weights: each takes its own batches, gradients are averaged, and the first one writes.
 
 Checkpoints live in `runs/NAME/state.pt` (plain tensors, loaded with `weights_only=True`); finished weights are exported
 by the stages, as safetensors.
@@ -172,22 +174,27 @@ class Trainer:
         return self.config.folder / "state.pt"
 
     @property
+    def processes(self) -> int:
+        """How many train together."""
+        return self.accelerator.num_processes
+
+    @property
     def stream(self) -> int:
-        """Number of the next batch, of those of all processes."""
-        return self.step * self.accelerator.num_processes + self.accelerator.process_index
+        """Number of this process's next batch, of those of all processes; they are `processes` apart."""
+        return self.step * self.processes + self.accelerator.process_index
 
     def _share(self, parameters: Sequence[Tensor]) -> None:
         """Give all processes the mean of their gradients."""
-        if self.accelerator.num_processes > 1:
+        if self.processes > 1:
             for parameter in parameters:
                 if parameter.grad is not None:
                     torch.distributed.all_reduce(parameter.grad)
-                    parameter.grad /= self.accelerator.num_processes
+                    parameter.grad /= self.processes
 
     def _agree(self) -> None:
         """Let all processes count the longest time, and end together when one is told to stop."""
         self._ending = self._stopped
-        if self.accelerator.num_processes > 1:
+        if self.processes > 1:
             told = torch.tensor([self.minutes, float(self._stopped)], device=self.device)
             torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX)
             self.minutes, self._ending = float(told[0]), bool(told[1])
@@ -239,8 +246,8 @@ class Trainer:
         """Train until the minutes are used up.
 
         Args:
-            batches: an endless stream, already at the right place when the run is resumed (see `step`).
-            loss: (batch, step) → the scalar to minimise and what to log.
+            batches: an endless stream, already at the right place when the run is resumed (see `stream`).
+            loss: (batch, its number of those of all processes) → the scalar to minimise and what to log.
             on_checkpoint: called after every checkpoint, to export weights or draw samples.
         """
         config = self.config
@@ -258,7 +265,7 @@ class Trainer:
                         group["lr"] = rate * factor
                 batch = next(batches)
                 with self.accelerator.autocast():
-                    value, shown = loss(batch, self.step)
+                    value, shown = loss(batch, self.stream)
                 value.backward()
                 self._share(parameters)
                 norm = nn.utils.clip_grad_norm_(parameters, config.clip)
@@ -267,7 +274,7 @@ class Trainer:
                     optimizer.zero_grad(set_to_none=True)
                 update_average(self.average, self.module, config.ema, self.step)
                 self.step += 1
-                seen += config.batch_size * self.accelerator.num_processes
+                seen += config.batch_size * self.processes
                 now = time.perf_counter()
                 self.minutes += (now - last) / 60
                 last = now

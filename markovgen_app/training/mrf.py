@@ -203,7 +203,7 @@ def train(config_path: Path, resume: bool = False, model: str | None = None, dat
     }
     report_source = source("tune", "real", config.held_out)
     for each in (*sources.values(), report_source):
-        each.prepare(trainer.accelerator.process_index, trainer.accelerator.num_processes)
+        each.prepare(trainer.accelerator.process_index, trainer.processes)
     trainer.accelerator.wait_for_everyone()
     held_out = States.cat([report_source.shard(number) for number in range(report_source.shards)])
 
@@ -213,10 +213,10 @@ def train(config_path: Path, resume: bool = False, model: str | None = None, dat
             states = sources[stage.states, stage.distributions]
             yield stage, states.batch(config.batch_size, trainer.stream, config.seed)
 
-    def loss(batch: tuple[Stage, States], step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
+    def loss(batch: tuple[Stage, States], number: int) -> tuple[Tensor, dict[str, Tensor | float]]:
         stage, states = batch
         if stage.objective == "masked":
-            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
             value = masked_loss(field, states.targets, stage.mask_share, generator)
         else:
             with torch.no_grad():

@@ -123,8 +123,8 @@ class PictureCache:
         save_file({**tensors, "styles": known.styles}, path.with_suffix(".tmp"))
         path.with_suffix(".tmp").replace(path)
 
-    def batches(self, size: int, first: int) -> Iterator[ScorerBatch]:
-        """Batches from number `first` on; every epoch has its own order."""
+    def batches(self, size: int, first: int, every: int = 1) -> Iterator[ScorerBatch]:
+        """Batches `first`, `first` + `every`, …; every epoch has its own order."""
         per_epoch = max(1, self.count // size)
         number = first
         order, epoch = np.empty(0, dtype=np.int64), -1
@@ -134,7 +134,7 @@ class PictureCache:
                 order = np.random.default_rng((self.scenes.seed, epoch)).permutation(self.count)
             start = number % per_epoch * size
             yield self._batch(order[start : start + size])
-            number += 1
+            number += every
 
     def _batch(self, indices: np.ndarray) -> ScorerBatch:
         places = [divmod(int(index), _SHARD) for index in indices]
@@ -253,10 +253,11 @@ def train(config_path: Path, resume: bool = False) -> None:
     if resume:
         trainer.resume()
     forward = torch.compile(model) if config.compile else model
-    cache = PictureCache(scenes, config.cached_scenes, model, config.runs / "pictures", config.workers)
+    with trainer.accelerator.main_process_first():
+        cache = PictureCache(scenes, config.cached_scenes, model, config.runs / "pictures", config.workers)
 
-    def loss(batch: ScorerBatch, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    def loss(batch: ScorerBatch, number: int) -> tuple[Tensor, dict[str, Tensor | float]]:
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
         pixels = to_pixels(batch.pictures, trainer.device)
         pixels, known = augmented(pixels, batch.labels.to(trainer.device), generator)
         output = forward(pixels.contiguous(memory_format=torch.channels_last))
@@ -269,4 +270,4 @@ def train(config_path: Path, resume: bool = False) -> None:
         if config.export:
             copy_half(average, config.export)
 
-    trainer.fit(cache.batches(config.batch_size, trainer.step), loss, on_checkpoint)
+    trainer.fit(cache.batches(config.batch_size, trainer.stream, trainer.processes), loss, on_checkpoint)

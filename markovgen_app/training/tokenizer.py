@@ -169,10 +169,10 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
     fresh = open_pictures(config, config.size, unseen, config.seed + 1)
     forward = torch.compile(model) if config.compile else model
 
-    def loss(batch: SceneBatch, step: int) -> tuple[Tensor, dict[str, Tensor | float]]:
+    def loss(batch: SceneBatch, number: int) -> tuple[Tensor, dict[str, Tensor | float]]:
         pixels = batch.pixels(trainer.device)
         if config.crop:
-            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
             pixels = random_crop(pixels, config.crop, model.factor, generator)
         reconstruction, _ = forward(pixels)
         value = reconstruction_loss(reconstruction, pixels, config.squared_weight, config.edge_weight)
@@ -192,4 +192,5 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
         pairs_sheet(average, fresh, config.folder / "pairs.png")
         copy_half(average, config.folder / "weights")
 
-    trainer.fit(scene_batches(scenes, config.batch_size, trainer.step, config.workers), loss, on_checkpoint)
+    batches = scene_batches(scenes, config.batch_size, trainer.stream, config.workers, every=trainer.processes)
+    trainer.fit(batches, loss, on_checkpoint)

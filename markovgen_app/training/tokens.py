@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from torch import Tensor
 from ..data.own import OwnPictures
 from ..models.tokenizer import ImageTokenizer
 from .data import Pictures, scene_batches
+from .loop import Trainer
 from .masked import MaskedConfig
 
 _SHARD = 4096
@@ -67,7 +70,9 @@ class TokenSource:
                 batches = scene_batches(self.scenes, _TOGETHER, first, self.config.workers, (size,))
                 parts = [self.tokenizer.encode(next(batches).pixels(self.device)).cpu() for _ in range(count)]
                 path.parent.mkdir(parents=True, exist_ok=True)
-                save_file({"tokens": torch.cat(parts).short()}, path)
+                whole = path.with_suffix(f".{os.getpid()}")
+                save_file({"tokens": torch.cat(parts).short()}, whole)
+                whole.replace(path)
             self._shards[path] = load_file(path)["tokens"]
         return self._shards[path]
 
@@ -75,20 +80,35 @@ class TokenSource:
         tokens = torch.stack([self._shard(index // _SHARD, size)[index % _SHARD] for index in indices])  # (B, n)
         return tokens.long().to(self.device)
 
-    def batches(self, first: int) -> Iterator[TokenBatch]:
-        """Batches from number `first` on."""
+    def prepare(self, process: int, processes: int) -> None:
+        """Tokenize this process's share of what is kept on disk and not there yet."""
+        numbers = range(process, -(-self.config.cached_scenes // _SHARD), processes)
+        for number, size in itertools.product(numbers, self.sizes):
+            self._shard(number, size)
+        self._shards.clear()
+
+    def batches(self, first: int, every: int = 1) -> Iterator[TokenBatch]:
+        """Batches `first`, `first` + `every`, …: those of one of `every` processes."""
         count, cached, reuse = self.config.batch_size, self.config.cached_scenes, self.config.reuse
         if not cached:
-            for number, batch in enumerate(
-                scene_batches(self.scenes, count, first // reuse, self.config.workers, self.sizes), first // reuse
-            ):
+            step, process = divmod(first, every)
+            fresh = step // reuse
+            scenes = scene_batches(self.scenes, count, fresh * every + process, self.config.workers, self.sizes, every)
+            for number, batch in enumerate(scenes, fresh):
                 pixels = (batch.pixels(self.device, which) for which in range(len(self.sizes)))
                 tokens = tuple(self.tokenizer.encode(each) for each in pixels)
-                for _ in range(max(number * reuse, first), (number + 1) * reuse):
+                for _ in range(max(number * reuse, step), (number + 1) * reuse):
                     yield TokenBatch([scene.caption for scene in batch.scenes], tokens)
         number = first
         while True:
             indices = [(number * count + offset) % cached for offset in range(count)]
             captions = [self.scenes.scene(index).caption for index in indices]
             yield TokenBatch(captions, tuple(self._cached(indices, size) for size in self.sizes))
-            number += 1
+            number += every
+
+    def batches_for(self, trainer: Trainer) -> Iterator[TokenBatch]:
+        """The batches of a run's process; what several keep on disk is tokenized by all of them first."""
+        if trainer.processes > 1 and self.config.cached_scenes:
+            self.prepare(trainer.accelerator.process_index, trainer.processes)
+            trainer.accelerator.wait_for_everyone()
+        return self.batches(trainer.stream, trainer.processes)

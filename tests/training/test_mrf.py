@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,7 @@ import yaml
 from amused import amused_checkpoint
 from builders import TINY_CODES, TINY_GRID, text_encoder, tiny_checkpoint, tiny_tokenizer, tiny_transformer
 from PIL import Image
+from processes import together
 
 from markovgen_app.data.scenes import SceneDataset
 from markovgen_app.decoding.sampler import decode, method_settings
@@ -240,12 +238,7 @@ def test_states_of_amused_are_taken_as_it_decodes(tmp_path: Path) -> None:
 def test_two_processes_train_one_field(tmp_path: Path, checkpoint: Path) -> None:
     """Each takes other samples, their gradients are shared, and the first writes the weights."""
     config = write_config(tmp_path, checkpoint, batch_size=2, steps=3, stages=[{"objective": "conditional"}])
-    ended = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone",
-         "-m", "markovgen_app", "train", "mrf", "--config", str(config)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr[-3000:]
+    together(2, tmp_path, training.train, config)
     lines = [json.loads(line) for line in (tmp_path / "runs/field/log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 3]
     assert (tmp_path / "runs/field/weights/README.md").read_text().startswith("---\nlicense: apache-2.0")
