@@ -16,10 +16,12 @@ from markovgen_app.settings import Settings
 from .about import about_tab
 from .api import compare_endpoint, generate_endpoint
 from .compare import compare_tab
-from .examples import FOLDER, load_examples
+from .edit import edit_tab
+from .examples import FOLDER, first_picture, load_examples
 from .generate import generate_tab
 from .handlers import MODEL_QUEUE
 from .header import header_html
+from .inpaint import inpaint_tab
 from .limits import VisitorLimit
 from .tabs import Workplace
 from .theme import head, theme
@@ -39,6 +41,11 @@ def build(runtime: Runtime, settings: Settings, *, examples: Path = FOLDER) -> g
                 workplace.add(tab, generate_tab(runtime, limit, made, metadata=settings.save_metadata))
             with gr.Tab("Compare", id="compare") as tab:
                 workplace.add(tab, compare_tab(runtime, limit, examples, metadata=settings.save_metadata))
+            first = first_picture(examples)
+            with gr.Tab("Inpaint", id="inpaint") as tab:
+                workplace.add(tab, inpaint_tab(runtime, limit, first, metadata=settings.save_metadata))
+            with gr.Tab("Edit by words", id="edit") as tab:
+                workplace.add(tab, edit_tab(runtime, limit, first, metadata=settings.save_metadata))
             with gr.Tab("About", id="about"):
                 about_tab(runtime, examples)
         workplace.wire(page)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -10,7 +10,7 @@ import gradio as gr
 
 from markovgen_app.methods import EXPLAINED, TITLES
 from markovgen_app.pipeline import MarkovGenPipeline
-from markovgen_app.requests import GenerateRequest
+from markovgen_app.requests import DecodingRequest, EditRequest, GenerateRequest
 
 _SHORT = ("early-exit", "markovgen", "rescheduled", "halton")
 _CONFIDENT = ("full", "early-exit", "markovgen", "rescheduled")
@@ -25,6 +25,18 @@ NOT_FOR_ALL: Mapping[str, Sequence[str]] = {
     "mrf_clamp": ("markovgen",),
 }
 """Fields that only some methods read, and which."""
+
+_FINER = {"size", "super_resolution_steps", "super_resolution_exit_step"}
+_NOT_IN_ROUNDS = {
+    "exit_step",
+    "super_resolution_exit_step",
+    "order",
+    "schedule",
+    "choice_temperature",
+    "finalise",
+    "guidance_ramp",
+}
+"""Fields that say nothing within the rounds of an edit, of one step each."""
 
 _FINALISE = {
     "sample": "drawn one by one",
@@ -96,60 +108,72 @@ def method_choices(pipeline: MarkovGenPipeline, *, explained: bool) -> list[tupl
 
 def seed_control(**options: Any) -> gr.Textbox:
     """Empty for a seed drawn anew every time."""
-    return gr.Textbox(label="Seed", max_lines=1, placeholder="random", **_about("seed"), **options)
+    return gr.Textbox(label="Seed", max_lines=1, placeholder="random", **about("seed"), **options)
 
 
-def advanced_options(pipeline: MarkovGenPipeline, methods: Sequence[str]) -> dict[str, gr.components.Component]:
+def advanced_options(
+    pipeline: MarkovGenPipeline, methods: Sequence[str], kind: type[DecodingRequest] = GenerateRequest
+) -> dict[str, gr.components.Component]:
     """Controls named as the request's fields. Numbers are without bounds of their own: the request's bounds speak, in
     one line beside the prompt.
 
     Args:
         methods: those chosen at first: what none of them reads is hidden.
+        kind: of request; what it does not have, or does not read, is left out.
     """
+    fields, common = kind.model_fields, DecodingRequest.model_fields
 
-    def about(name: str) -> dict[str, Any]:
-        default = {"value": pipeline.defaults[name]} if name in pipeline.defaults else {}
-        return {**_about(name), **default, "visible": is_read(name, methods)}
+    def options(name: str) -> dict[str, Any]:
+        own = name not in common or fields[name].default == common[name].default
+        default = {"value": pipeline.defaults[name]} if own and name in pipeline.defaults else {}
+        return {**about(name, kind), **default, "visible": is_read(name, methods)}
 
-    def number(name: str, label: str, step: float, **options: Any) -> gr.Number:
-        return gr.Number(label=label, step=step, **about(name), **options)
+    def number(name: str, label: str, step: float, precision: int | None = None) -> gr.Number:
+        return gr.Number(label=label, step=step, precision=precision, **options(name))
 
-    def optional(name: str, label: str, placeholder: str, **options: Any) -> gr.Textbox:
-        return gr.Textbox(label=label, max_lines=1, placeholder=placeholder, **about(name), **options)
+    def optional(name: str, label: str, placeholder: str) -> gr.Textbox:
+        return gr.Textbox(label=label, max_lines=1, placeholder=placeholder, **options(name))
 
     def choice(name: str, label: str, words: Mapping[str, str] | None = None) -> gr.Dropdown:
-        values = get_args(GenerateRequest.model_fields[name].annotation)
-        return gr.Dropdown([((words or {}).get(value, value), value) for value in values], label=label, **about(name))
+        values = get_args(fields[name].annotation)
+        return gr.Dropdown([((words or {}).get(value, value), value) for value in values], label=label, **options(name))
 
-    finer: dict[str, gr.components.Component] = {}
-    if len(pipeline.sizes) > 1:
-        sizes = [(f"{side} × {side} px", side) for side in pipeline.sizes]
-        finer = {
-            "size": gr.Radio(
-                sizes, label="Size", elem_classes="mg-wide", **{**about("size"), "value": pipeline.sizes[-1]}
-            ),
-            "super_resolution_steps": number("super_resolution_steps", "Steps for detail", 1, precision=0),
-            "super_resolution_exit_step": optional("super_resolution_exit_step", "Exit step for detail", "3 of 8"),
-        }
+    def switch(name: str, label: str) -> gr.Checkbox:
+        return gr.Checkbox(label=label, elem_classes="mg-wide", **options(name))
+
+    def negative() -> gr.Textbox:
+        return gr.Textbox(
+            label="Negative prompt", lines=1, max_lines=4, elem_classes="mg-wide", **options("negative_prompt")
+        )
+
+    def size() -> gr.Radio:
+        sides = [(f"{side} × {side} px", side) for side in pipeline.sizes]
+        first = {**options("size"), "value": pipeline.sizes[-1]}
+        return gr.Radio(sides, label="Size", elem_classes="mg-wide", **first)
+
     own = "" if pipeline.mrf is None else f"{pipeline.mrf.config.iterations}, the field's own"
-    return {
-        "negative_prompt": gr.Textbox(
-            label="Negative prompt", lines=1, max_lines=4, elem_classes="mg-wide", **about("negative_prompt")
-        ),
-        "steps": number("steps", "Steps", 1, precision=0),
-        "exit_step": optional("exit_step", "Exit step", "three quarters"),
-        "guidance_scale": number("guidance_scale", "Guidance", 0.5),
-        "temperature": number("temperature", "Temperature", 0.05),
-        "choice_temperature": number("choice_temperature", "Order noise", 0.5),
-        "top_k": optional("top_k", "Top-k", "all"),
-        "order": choice("order", "Order"),
-        "schedule": choice("schedule", "Schedule"),
-        "finalise": choice("finalise", "Tokens left at the exit", _FINALISE),
-        "mrf_iterations": optional("mrf_iterations", "Rounds of the random field", own),
-        "mrf_clamp": gr.Checkbox(label="Trust decided tokens", elem_classes="mg-wide", **about("mrf_clamp")),
-        "guidance_ramp": gr.Checkbox(label="Guidance ramp", elem_classes="mg-wide", **about("guidance_ramp")),
-        **finer,
+    controls: dict[str, Callable[[], gr.components.Component]] = {
+        "negative_prompt": negative,
+        "steps": lambda: number("steps", "Steps", 1, 0),
+        "exit_step": lambda: optional("exit_step", "Exit step", "three quarters"),
+        "guidance_scale": lambda: number("guidance_scale", "Guidance", 0.5),
+        "temperature": lambda: number("temperature", "Temperature", 0.05),
+        "choice_temperature": lambda: number("choice_temperature", "Order noise", 0.5),
+        "top_k": lambda: optional("top_k", "Top-k", "all"),
+        "order": lambda: choice("order", "Order"),
+        "schedule": lambda: choice("schedule", "Schedule"),
+        "finalise": lambda: choice("finalise", "Tokens left at the exit", _FINALISE),
+        "mrf_iterations": lambda: optional("mrf_iterations", "Rounds of the random field", own),
+        "mrf_clamp": lambda: switch("mrf_clamp", "Trust decided tokens"),
+        "guidance_ramp": lambda: switch("guidance_ramp", "Guidance ramp"),
+        "size": size,
+        "super_resolution_steps": lambda: number("super_resolution_steps", "Steps for detail", 1, 0),
+        "super_resolution_exit_step": lambda: optional("super_resolution_exit_step", "Exit step for detail", "3 of 8"),
     }
+    left_out = _NOT_IN_ROUNDS if issubclass(kind, EditRequest) else set()
+    if len(pipeline.sizes) == 1:
+        left_out = left_out | _FINER
+    return {name: make() for name, make in controls.items() if name in fields and name not in left_out}
 
 
 def is_read(name: str, methods: Sequence[str]) -> bool:
@@ -157,8 +181,8 @@ def is_read(name: str, methods: Sequence[str]) -> bool:
     return name not in NOT_FOR_ALL or any(method in NOT_FOR_ALL[name] for method in methods)
 
 
-def _about(name: str) -> dict[str, Any]:
+def about(name: str, kind: type[DecodingRequest] = GenerateRequest) -> dict[str, Any]:
     """Default and explanation of a control: those of the request's own field."""
-    info = GenerateRequest.model_fields[name]
+    info = kind.model_fields[name]
     text = info.description or ""
     return {"value": info.default, "info": _IN_WORDS.get(name, f"{text[:1].upper()}{text[1:]}.")}

@@ -47,6 +47,11 @@ def load_examples(folder: Path = FOLDER) -> list[dict[str, Any]]:
     return [_example(path) for path in sorted(folder.glob("example-*.png"))]
 
 
+def first_picture(folder: Path = FOLDER) -> Path | None:
+    """The picture that the tabs begin with that change one; None where the folder is missing."""
+    return next(iter(sorted(folder.glob("example-*.png"))), None)
+
+
 def _example(path: Path) -> dict[str, Any]:
     request = read_settings(path)
     return {

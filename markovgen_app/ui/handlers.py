@@ -78,6 +78,11 @@ class Handlers(ABC):
         """What links, files and other tabs fill in."""
         return [*self.controls.values(), self.notice]
 
+    @property
+    def held(self) -> list[Block]:
+        """What `receive` reads."""
+        return []
+
     def run(self, values: Components, request: gr.Request) -> Iterator[Components]:
         """Works; a generator, so that Stop can end it between two steps."""
         try:
@@ -102,8 +107,8 @@ class Handlers(ABC):
         fields = fields_of(event.query)
         return self.fill(lambda: fields) if fields else {}
 
-    def receive(self, event: gr.EventData) -> Components:
-        """Fills the controls with the settings of a picture, of this tab or another."""
+    def receive(self, values: Components, event: gr.EventData) -> Components:
+        """Fills the controls with the settings of a picture, of this tab or another; `values` are those of `held`."""
         return self.fill(lambda: json.loads(event.settings))
 
     def receive_file(self, path: str | None) -> Components:

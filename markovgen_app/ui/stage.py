@@ -7,6 +7,7 @@ import io
 import json
 import math
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -46,23 +47,36 @@ def facts(picture: Picture) -> str:
 
 
 class StageRun:
-    """Collects one run for what the page shows: every step, or where there are many, every so many and the newest.
+    """Collects what the page shows of one run: every step, or where there are many, every so many and the newest.
 
     Args:
+        requests: what is done, one after the other; most often one.
         metadata: whether the PNG files carry their settings.
         before: URL of the picture that is changed, if one is.
+        captions: of the requests' pictures, if they have any.
     """
 
-    def __init__(self, request: DecodingRequest, *, metadata: bool = True, before: str | None = None) -> None:
-        self.request = request
+    def __init__(
+        self,
+        *requests: DecodingRequest,
+        metadata: bool = True,
+        before: str | None = None,
+        captions: Sequence[str] = (),
+    ) -> None:
+        self.requests = requests
         self.metadata = metadata
+        self.captions = captions
         self._newest = (0, 0)  # stage and step of the newest frame
+        self._done = 0  # requests
         self.value: dict[str, Any] = {
             "run": secrets.token_hex(6),
             "final": False,
-            "prompt": request.prompt,
+            "prompt": requests[0].prompt,
             "before": before,
-            "count": request.count,
+            "captions": [caption for caption, each in zip(captions, requests, strict=True) for _ in range(each.count)]
+            if captions
+            else None,
+            "count": sum(request.count for request in requests),
             "fraction": 0.0,
             "label": "",
             "frames": [],
@@ -73,9 +87,11 @@ class StageRun:
         """The value after one more step."""
         step, stage = event.step, event.stage
         which = "fine " * (stage.number > 0)
+        window = f"window {event.patch.number}, " if event.patch.total > 1 else ""
         frame = {
+            "first": len(self.value["pictures"]),
             "label": f"{which}{step.index}",
-            "title": f"{which}step {step.index} of {step.steps}",
+            "title": f"{window}{which}step {step.index} of {step.steps}",
             "grid": list(stage.grid),
             "place": grid_place(event.patch.geometry),
             "decided": (~step.mask).sum(1).tolist(),
@@ -88,12 +104,21 @@ class StageRun:
         if number == stage.number and 0 < index < step.index and index % math.ceil(step.steps / MAX_FRAMES):
             frames = frames[:-1]
         self._newest = (stage.number, step.index)
-        return self._update(frames=[*frames, frame], fraction=event.fraction, label=event.label)
+        caption = f"{self.captions[self._done]} · " if self.captions else ""
+        fraction = (self._done + event.fraction) / len(self.requests)
+        return self._update(frames=[*frames, frame], fraction=fraction, label=caption + event.label)
 
     def result(self, result: Result) -> dict[str, Any]:
-        """The value at the end of the run."""
-        pictures = [picture_value(picture, self.request, metadata=self.metadata) for picture in result.images]
-        return self._update(final=True, fraction=1.0, label="Ready", pictures=pictures)
+        """The value at the end of a request."""
+        request = self.requests[self._done]
+        made = [picture_value(picture, request, metadata=self.metadata) for picture in result.images]
+        self._done += 1
+        self._newest = (0, 0)
+        pictures, final = [*self.value["pictures"], *made], self._done == len(self.requests)
+        fraction = self._done / len(self.requests)
+        return self._update(
+            final=final, fraction=fraction, label="Ready" if final else self.value["label"], pictures=pictures
+        )
 
     def _update(self, **fields: Any) -> dict[str, Any]:
         self.value = {**self.value, **fields}

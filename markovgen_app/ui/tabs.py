@@ -14,7 +14,7 @@ class Workplace:
     """Collects the tabs that have a prompt and a seed, then wires them to each other.
 
     What it needs in the page is in `static/tabs.js`. A stage sends what it shows to another tab by the event `send`
-    with `to` (the tab's id) and what that tab's `Handlers.receive` reads, `settings` at the least.
+    with `to` (the tab's id), `settings` (JSON, or null) and `src` (a data URL, for tabs that change pictures).
 
     Args:
         tabs: holds all of them.
@@ -37,16 +37,17 @@ class Workplace:
         }
         everything = [control for controls in carried.values() for control in controls]
         filled = list(dict.fromkeys(part for handlers in self._handlers.values() for part in handlers.filled))
+        held = {part for handlers in self._handlers.values() for part in handlers.held}
         for name, tab in self._tabs.items():
             js = f"(...values) => window.markovgenTabs.entered({json.dumps(name)}, {json.dumps(list(carried))}, values)"
             tab.select(None, everything, carried[name], js=js, **quietly)
-            self._handlers[name].stage.send(self.send, None, [self.tabs, *filled], **quietly)
+            self._handlers[name].stage.send(self.send, held, [self.tabs, *filled], **quietly)
         page.load(self.open, None, self.tabs, **quietly)
 
-    def send(self, event: gr.EventData) -> Components:
+    def send(self, values: Components, event: gr.EventData) -> Components:
         """Fills in the tab that a picture was sent to, and goes there."""
         handlers = self._handlers.get(str(event.to))
-        return {self.tabs: gr.Tabs(selected=handlers.tab), **handlers.receive(event)} if handlers else {}
+        return {self.tabs: gr.Tabs(selected=handlers.tab), **handlers.receive(values, event)} if handlers else {}
 
     def open(self, request: gr.Request) -> Any:
         """Goes to the tab that the page's link names."""

@@ -24,7 +24,7 @@ from markovgen_app.palette import (
 )
 
 STATIC = Path(__file__).parent / "static"
-_STYLES = ("page.css", "stage.css", "compare.css", "divide.css", "words.css")
+_STYLES = ("page.css", "stage.css", "compare.css", "divide.css", "words.css", "change.css")
 _SCRIPTS = ("page.js", "tabs.js")
 
 _SANS = (

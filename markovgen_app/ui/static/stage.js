@@ -1,7 +1,7 @@
 // The stage. Python sends the whole state of a run in `props.value`; this draws it and keeps the session's pictures.
-// value = {run, label, fraction, prompt, before: url, frames: [{label, title, grid: [h, w], place: [left, top, width, height], decided,
-//   sure, pictures: [url], tokens: [base64, one byte a token: confidence 0..127, plus 128 while undecided]}], pictures: [{src, task,
-//   alt, badge, facts, file, seed, link, settings}]}
+// value = {run, label, fraction, prompt, before: url, captions: [text], count, frames: [{first, label, title, grid: [h, w], place: [left,
+//   top, width, height], decided, sure, pictures: [url], tokens: [base64, one byte a token: confidence 0..127, plus 128 while
+//   undecided]}], pictures: [{src, task, alt, badge, facts, file, seed, link, settings}]}; a frame shows the pictures from `first` on.
 const $ = (selector) => element.querySelector(selector);
 const stage = $(".mg-stage"), frame = $(".mg-frame"), native = $(".mg-native"), heat = $(".mg-heat");
 const film = $(".mg-film"), shelves = $(".mg-shelves"), actions = $(".mg-actions");
@@ -37,6 +37,7 @@ function render() {
   $("[data-act=heat]").setAttribute("aria-pressed", store.heat);
   $("[data-act=pixels]").setAttribute("aria-pressed", store.pixels);
   $(".mg-empty").hidden = !!picture;
+  $(".mg-empty").textContent = props.empty || "Describe a picture, then press Run.";
   renderShelves();
   text(".mg-label", state === "waiting" ? store.place : picture ? picture.label : "");
   if (!picture) return;
@@ -125,7 +126,8 @@ function shelfOf(kind, title, pictures) {
     shelf = document.createElement("section");
     shelf.className = `mg-shelf mg-${kind}`;
     shelf.innerHTML = `<h2>${title}</h2><ul></ul>`;
-    if (kind === "mine") shelves.prepend(shelf);
+    if (kind === "strip") shelves.prepend(shelf);
+    else if (kind === "mine") shelves.insertBefore(shelf, shelves.querySelector(".mg-examples"));
     else shelves.append(shelf);
   }
   const list = shelf.querySelector("ul");
@@ -138,8 +140,8 @@ function shelfOf(kind, title, pictures) {
         item.innerHTML = '<button type="button"><img width="128" height="128"></button>';
         const button = item.firstChild;
         button.dataset.id = picture.id;
-        if (kind === "examples") {
-          button.append(Object.assign(document.createElement("span"), { textContent: picture.alt }));
+        if (kind !== "mine") {
+          button.append(Object.assign(document.createElement("span"), { textContent: kind === "strip" ? picture.caption : picture.alt }));
           button.querySelector("img").alt = "";
         } else button.querySelector("img").alt = picture.alt;
         return item;
@@ -156,6 +158,8 @@ function shelfOf(kind, title, pictures) {
 }
 
 function renderShelves() {
+  const strip = store.shelf.filter((picture) => picture.caption && picture.run === store.current?.run);
+  shelfOf("strip", "At three strengths", strip);
   shelfOf("mine", "Your pictures", store.shelf);
   shelfOf("examples", "Examples", examples);
 }
@@ -169,27 +173,32 @@ const examples = (props.examples || []).map((example, index) => ({
 function receive() {
   const value = props.value;
   if (!accepted(value)) return;
-  const count = value.final ? value.pictures.length : value.count;
-  const mine = Array.from({ length: count }, (_, index) => {
+  const begun = Math.max(value.pictures.length, ...value.frames.map((step) => step.first + step.pictures.length));
+  const mine = Array.from({ length: begun }, (_, index) => {
     const id = `${value.run}-${index}`;
     const known = store.shelf.find((picture) => picture.id === id);
     const picture = known || { id, run: value.run, index };
     Object.assign(picture, {
-      alt: value.prompt, label: value.label, final: value.final, before: value.before,
-      facts: "", ...(value.final ? value.pictures[index] : {}),
-      frames: value.frames.map((step) => ({ label: step.label, title: step.title, grid: step.grid, place: step.place, decided: step.decided[index], sure: step.sure[index], src: step.pictures[index], tokens: step.tokens[index] })),
+      alt: value.prompt, label: value.pictures[index] ? "Ready" : value.label, final: index < value.pictures.length, before: value.before,
+      caption: value.captions?.[index], facts: "", ...value.pictures[index],
+      frames: value.frames.filter(({ first, pictures }) => first <= index && index < first + pictures.length).map((step) => {
+        const at = index - step.first;
+        return { label: step.label, title: step.title, grid: step.grid, place: step.place, decided: step.decided[at], sure: step.sure[at], src: step.pictures[at], tokens: step.tokens[at] };
+      }),
     });
     return picture;
   });
   store.shelf = [...mine, ...store.shelf.filter((picture) => picture.run !== value.run)].slice(0, 24);
   $(".mg-progress").setAttribute("aria-valuenow", Math.round(100 * value.fraction));
   $(".mg-progress i").style.width = `${100 * value.fraction}%`;
-  const fresh = store.run !== value.run;
+  const newest = mine[mine.length - 1], fresh = store.run !== value.run;
+  const next = value.captions && store.newest !== newest?.id; // one after the other
   store.run = value.run;
-  if (fresh) show(mine[0]);
+  store.newest = newest?.id;
+  if (fresh || next) show(fresh ? mine[0] : newest);
   else render();
   if (value.final) {
-    announce(count > 1 ? `${count} pictures are ready` : "The picture is ready");
+    announce(mine.length > 1 ? `${mine.length} pictures are ready` : "The picture is ready");
     if (mine[0].link) history.replaceState(null, "", mine[0].link);
   }
 }

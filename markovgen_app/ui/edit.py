@@ -1,0 +1,146 @@
+"""The Edit by words tab: a picture and new words, and the picture follows them, as far as it is allowed to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+
+from markovgen_app.decoding.editing import STRENGTHS
+from markovgen_app.errors import UserError
+from markovgen_app.requests import EditRequest, PictureRequest
+from markovgen_app.runtime import Runtime
+
+from .changes import ChangeHandlers
+from .controls import about, advanced_options, ask, fold, seed_control
+from .easel import easel
+from .handlers import Components, Handlers, wire
+from .limits import VisitorLimit
+from .source import touched
+from .stage import preview_url
+from .theme import stage_script, static
+from .words import notice_html
+
+_TITLE = (
+    '<h2 class="mg-easel-title">Picture to edit</h2>'
+    '<p class="mg-legend-line">Nothing has to be painted: what is painted over stays.</p>'
+)
+_STRIP = "strip"
+_METHODS = {"full": "Full: the transformer alone", "markovgen": "MarkovGen: the random field has the last word"}
+
+
+@dataclass(frozen=True, eq=False)
+class EditHandlers(ChangeHandlers):
+    """A picture changed by words alone.
+
+    Attributes:
+        preset: one of `STRENGTHS`, all of them, or None for what the slider says.
+    """
+
+    preset: gr.Radio
+
+    @property
+    def inputs(self) -> set[Block]:
+        return super().inputs | {self.preset}
+
+    @property
+    def filled(self) -> list[Block]:
+        return [*super().filled, self.preset]
+
+    def requests(self, values: Components) -> Sequence[PictureRequest]:
+        request = self._request(values, {})
+        if values[self.preset] != _STRIP:
+            return [request]
+        request = request.with_seed()  # an edit is a part of every stronger one with the same seed
+        return [request.model_copy(update={"strength": strength, "count": 1}) for strength in STRENGTHS.values()]
+
+    def captions(self, requests: Sequence[PictureRequest]) -> Sequence[str]:
+        return [name.capitalize() for name in STRENGTHS] if len(requests) > 1 else ()
+
+    def _request(self, values: Components, instead: dict[str, Any]) -> EditRequest:
+        keep = self.easel.mask(values) if values[self.easel.source] else None
+        return EditRequest.validated(**{**self.fields(values, "edit"), **instead}, keep=keep)
+
+    def show_tokens(self, values: Components) -> Components:
+        """What an edit may change."""
+        try:
+            picture, says = touched(self.runtime.pipeline, self._request(values, {"prompt": "anything"}))
+        except UserError as error:
+            return {self.easel.notice: notice_html(str(error)), self.easel.shown: None}
+        return {self.easel.shown: {"src": preview_url(picture), "says": says}, self.easel.notice: ""}
+
+    def settings(self, fields: Any) -> Components:
+        filled = super().settings(fields)
+        return {**filled, self.preset: _preset(fields["strength"])} if fields.get("task") == "edit" else filled
+
+
+def _preset(strength: float) -> str | None:
+    """The name of a strength, if it has one."""
+    return next((name for name, value in STRENGTHS.items() if value == strength), None)
+
+
+def edit_tab(runtime: Runtime, limit: VisitorLimit, first: Path | None, *, metadata: bool) -> Handlers:
+    """Lays out the tab and wires it; call inside `gr.Tab`.
+
+    Args:
+        limit: pictures a visitor may ask for.
+        first: a picture to begin with.
+        metadata: whether PNG files carry their settings unless the visitor says otherwise.
+    """
+    pipeline = runtime.pipeline
+    methods = [(text, name) for name, text in _METHODS.items() if name in pipeline.methods]
+    with gr.Row(elem_id="tab-edit", elem_classes=["mg-tab", "mg-change"]):
+        with gr.Column(elem_classes="mg-source"):
+            parts = easel(_TITLE, "Paint over what must stay", first)
+        with gr.Column(elem_classes="mg-ask"):
+            head = ask("What should the picture show?", "Run", lines=2)
+        with gr.Column(elem_classes="mg-picture"):
+            stage = gr.HTML(
+                html_template=static("stage.html"),
+                js_on_load=stage_script("divide.js", "stage.js"),
+                apply_default_css=False,
+                elem_classes="mg-stage-block",
+                empty="Say what the picture should show, then press Run.",
+            )
+        with gr.Column(elem_classes="mg-options"):
+            preset = gr.Radio(
+                [*((name.capitalize(), name) for name in STRENGTHS), ("All three", _STRIP)],
+                value="medium",
+                label="How far it may move",
+                elem_classes=["mg-count", "mg-presets"],
+            )
+            strength = gr.Slider(0.01, 1, step=0.01, label="Strength", **about("strength", EditRequest))
+            source_prompt = gr.Textbox(
+                label="What it shows now", max_lines=4, placeholder="optional", **about("source_prompt", EditRequest)
+            )
+            method = gr.Radio(methods, value="full", label="Method", elem_classes="mg-method", visible=len(methods) > 1)
+            count = gr.Radio([1, 2, 3, 4], value=1, label="Candidates", elem_classes="mg-count")
+            fold("edit-advanced", "Advanced")
+            with gr.Column(elem_id="edit-advanced", elem_classes="mg-advanced"):
+                seed = seed_control(elem_classes="mg-wide")
+                advanced = advanced_options(pipeline, ["full"], EditRequest)
+                share = gr.Number(label="Share hidden a round", step=0.01, **about("share", EditRequest))
+                feather = gr.Number(label="Feather", precision=0, **about("feather", EditRequest))
+                keep = gr.Checkbox(metadata, label="Keep the settings inside the PNG", elem_classes="mg-wide")
+
+    controls = {"prompt": head.prompt, "method": method, "count": count, "seed": seed, **advanced}
+    own = {"edit": {"strength": strength, "source_prompt": source_prompt, "share": share, "feather": feather}}
+    handlers = EditHandlers("edit", runtime, limit, controls, keep, stage, head.notice, parts, own, preset)
+    wire(handlers, head, method)
+    quietly: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    parts.tokens.click(handlers.show_tokens, handlers.inputs, parts.parts, **quietly)
+    named = json.dumps(STRENGTHS)
+    preset.input(None, [preset, strength], strength, js=f"(name, now) => ({named})[name] ?? now", **quietly)
+    strength.input(
+        None,
+        strength,
+        preset,
+        js=f"(now) => Object.entries({named}).find(([, value]) => value === now)?.[0] ?? null",
+        **quietly,
+    )
+    return handlers

@@ -1,0 +1,166 @@
+"""A picture from outside and the mask painted on it, as the editor holds them: pure functions of pictures and arrays.
+
+The editor's value is a background and layers of RGBA. What is painted counts by its alpha alone. The picture itself is
+kept beside the editor, so that no canvas ever comes between it and its pixels.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gradio.components.image_editor import EditorValue
+from PIL import Image, ImageDraw
+
+from markovgen_app.decoding import masks
+from markovgen_app.errors import UserError
+from markovgen_app.intake import open_mask, open_picture
+from markovgen_app.patches import PREVIEW_SIDE, Patch, patches
+from markovgen_app.pipeline import MarkovGenPipeline
+from markovgen_app.requests import OutpaintRequest, PictureRequest
+
+MAX_SIDE = 1024
+"""Longest side of pictures in the app: larger ones are shrunk before the editor, which phones would not survive."""
+
+OPACITY = 0.6
+TINTS = ((190, 24, 214), (0, 190, 200))
+BRUSHES = tuple(f"rgba({red}, {green}, {blue}, {OPACITY})" for red, green, blue in TINTS)
+"""What brushes paint with, to be seen on any picture: the colour means nothing, `OPACITY` marks a pixel in full."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture to change.
+
+    Attributes:
+        png: its file, RGB.
+        size: width and height in pixels.
+        given: the same of the file that it was read from.
+        name: of that file, without ending.
+    """
+
+    png: bytes
+    size: tuple[int, int]
+    given: tuple[int, int]
+    name: str = "picture"
+
+    @property
+    def image(self) -> Image.Image:
+        return Image.open(io.BytesIO(self.png))
+
+
+def take_in(file: str | Path | bytes) -> tuple[Source, list[str]]:
+    """A picture from a file, at most `MAX_SIDE` pixels long, and lines on what was done to it.
+
+    Raises:
+        UserError: no picture, a damaged one, or one that is too large, too small or too long and thin.
+    """
+    opened = open_picture(file)
+    image, given, notes = opened.image, opened.image.size, list(opened.notes)
+    if max(given) > MAX_SIDE:
+        scale = MAX_SIDE / max(given)
+        image = image.resize((round(given[0] * scale), round(given[1] * scale)), Image.Resampling.LANCZOS)
+        notes.append(
+            f"Shrunk from {given[0]:,} × {given[1]:,} to {image.width:,} × {image.height:,} pixels to work on it here;"
+            " the command line keeps every pixel."
+        )
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    name = "picture" if isinstance(file, bytes) else Path(file).stem[:60]
+    return Source(buffer.getvalue(), image.size, given, name), notes
+
+
+def from_url(url: str) -> bytes:
+    """The file in a data URL.
+
+    Raises:
+        UserError: it holds none.
+    """
+    try:
+        return base64.b64decode(url.partition(";base64,")[2], validate=True)
+    except (binascii.Error, ValueError, AttributeError):
+        raise UserError("This picture did not arrive: send it again.") from None
+
+
+def mask_file(file: str | Path, source: Source) -> np.ndarray:
+    """A mask from a file, of the picture's size now or before it was shrunk: (H, W) in [0, 1].
+
+    Raises:
+        UserError: no picture that can be read, or one of another size.
+    """
+    mask = open_mask(file)
+    if mask.shape == source.given[::-1] != source.size[::-1]:
+        mask = np.asarray(Image.fromarray(mask).resize(source.size, Image.Resampling.BOX))
+    masks.check_size(mask, *source.size)
+    return mask.clip(0, 1)
+
+
+def painted(value: Mapping[str, Any] | None, source: Source) -> np.ndarray:
+    """The mask in the editor: (H, W) float32 in [0, 1], all 0 where nothing is painted.
+
+    Raises:
+        UserError: it is not of the picture's size.
+    """
+    mask = np.zeros(source.size[::-1], dtype=np.float32)
+    for layer in value["layers"] if value else []:
+        alpha = np.asarray(layer.getchannel("A"), dtype=np.float32) / (255 * OPACITY)
+        masks.check_size(alpha, *source.size)
+        mask = np.maximum(mask, alpha.clip(0, 1))
+    return mask
+
+
+def editor_value(source: Source, mask: np.ndarray | None = None) -> EditorValue:
+    """What the editor is to show: the picture, and a mask (H, W) if there is one."""
+    layers: list[Any] = []
+    if mask is not None and mask.any():
+        alpha = np.rint(mask * 255 * OPACITY).astype(np.uint8)
+        layers = [Image.merge("RGBA", [*Image.new("RGB", source.size, TINTS[0]).split(), Image.fromarray(alpha)])]
+    return {"background": source.image, "layers": layers, "composite": None}
+
+
+def before_picture(request: PictureRequest) -> Image.Image:
+    """The picture as it was, for the other side of the divider; on its larger canvas if it grows."""
+    image = request.image.image
+    if not isinstance(request, OutpaintRequest):
+        return image
+    canvas = Image.new("RGB", request.padding.size(*image.size), (128, 124, 120))
+    canvas.paste(image, (request.padding.left, request.padding.top))
+    return canvas
+
+
+def touched(pipeline: MarkovGenPipeline, request: PictureRequest) -> tuple[Image.Image, str]:
+    """The picture with every token framed that a request may change, all others faded, and that in words."""
+    patch = next(patches(request, pipeline.size, pipeline.grid))
+    assert patch.geometry is not None, "a picture that is there has a window"
+    is_open = patch.open_tokens(pipeline.size, pipeline.grid).reshape(pipeline.grid)  # (n,) -> (rows, columns)
+    count = int(is_open.sum())
+    says = f"{count} of {is_open.size} tokens may change"
+    if not request.keep_outside:
+        return _framed(patch, is_open), f"{says}; the others are drawn again from the same tokens."
+    return _framed(patch, is_open), f"{says}. Pixels outside the mask and its feather stay as they are, to the bit."
+
+
+def _framed(patch: Patch, is_open: np.ndarray) -> Image.Image:
+    """The picture of a patch, enlarged, with its open tokens (rows, columns) framed and all the rest faded."""
+    assert patch.geometry is not None, "a picture that is there has a window"
+    geometry, picture = patch.geometry, patch.pictures[0]
+    scale = PREVIEW_SIDE / max(picture.size)
+    shown = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.LANCZOS)
+    faded = Image.blend(shown, Image.new("RGB", shown.size, (132, 126, 122)), 0.72)
+    draw = ImageDraw.Draw(faded)
+    across, down = geometry.size[0] / is_open.shape[1], geometry.size[1] / is_open.shape[0]
+    for row, column in np.argwhere(is_open):
+        left, top = geometry.to_picture(column * across, row * down)
+        right, bottom = geometry.to_picture((column + 1) * across, (row + 1) * down)
+        box = [round(value * scale) for value in (left, top, right, bottom)]
+        box = [max(0, box[0]), max(0, box[1]), min(shown.width, box[2]), min(shown.height, box[3])]
+        if box[0] < box[2] and box[1] < box[3]:
+            faded.paste(shown.crop(tuple(box)), (box[0], box[1]))  # type: ignore[arg-type]
+            draw.rectangle((box[0], box[1], box[2] - 1, box[3] - 1), outline="white")
+    return faded
