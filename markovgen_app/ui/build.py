@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,13 @@ import gradio as gr
 from PIL import Image
 from starlette.routing import BaseRoute
 
+from markovgen_app.errors import UserError
 from markovgen_app.runtime import Runtime
 from markovgen_app.settings import Settings
 
 from .about import about_tab
 from .api import compare_endpoint, generate_endpoint
+from .change_api import CHANGES, change_endpoint
 from .compare import compare_tab
 from .edit import edit_tab
 from .examples import FOLDER, first_picture, load_examples
@@ -49,7 +53,9 @@ def build(runtime: Runtime, settings: Settings, *, examples: Path = FOLDER) -> g
             with gr.Tab("About", id="about"):
                 about_tab(runtime, examples)
         workplace.wire(page)
-        for name, endpoint in (("generate", generate_endpoint), ("compare", compare_endpoint)):
+        endpoints: dict[str, Any] = {"generate": generate_endpoint, "compare": compare_endpoint}
+        endpoints |= {task: partial(change_endpoint, kind) for task, kind in CHANGES.items()}
+        for name, endpoint in endpoints.items():
             function = endpoint(runtime, limit, page.GRADIO_CACHE, metadata=settings.save_metadata)
             gr.api(function, api_name=name, concurrency_id=MODEL_QUEUE, concurrency_limit=runtime.concurrency)
     page.queue(max_size=settings.queue_size)
@@ -68,8 +74,10 @@ def launch(page: gr.Blocks, settings: Settings, **options: Any) -> Any:
     """Serves the page, and the study that the settings name; `options` go to Gradio's `launch`.
 
     Raises:
-        UserError: the study cannot be opened.
+        UserError: the study cannot be opened, or the library mcp is missing.
     """
+    if settings.mcp and find_spec("mcp") is None:
+        raise UserError("MARKOVGEN_MCP=1 takes the library mcp: pip install 'mcp>=1.21,<2', or leave it out.")
     return page.launch(
         **{
             "app_kwargs": {"routes": _study_routes(settings)},
@@ -83,6 +91,7 @@ def launch(page: gr.Blocks, settings: Settings, **options: Any) -> Any:
             "run_history": False,
             "enable_monitoring": False,
             "pwa": False,
+            "mcp_server": settings.mcp,
             "show_error": True,
             **options,
         }

@@ -92,7 +92,7 @@ function cardOf(name, card) {
     <p class="mg-speed" hidden></p>
     <dl hidden><div><dt>Steps</dt><dd></dd></div><div><dt>Transformer calls</dt><dd></dd></div><div><dt>Model time</dt><dd></dd></div></dl>
     <div class="mg-clock" aria-hidden="true" hidden><i></i></div>
-    <div class="mg-actions" hidden><button type="button" data-act="download">Download</button><button type="button" data-act="generate">Open <span>in Generate</span></button></div>`;
+    <div class="mg-actions" hidden><button type="button" data-act="download">Download</button><button type="button" data-act="generate">Open <span>in Generate</span></button><button type="button" data-act="inpaint">Inpaint</button><button type="button" data-act="edit">Edit <span>by words</span></button></div>`;
   node.paint = painter(node.querySelector(".mg-native"), node.querySelector(".mg-crisp"));
   return node;
 }
@@ -259,6 +259,8 @@ const acts = {
   reuse: () => trigger("reuse", { seed: store.value.seed }),
   download: (button, card) => download(card.src, card.file),
   generate: (button, card) => send("generate", card.settings),
+  inpaint: (button, card) => send("inpaint", card.settings, card.src),
+  edit: (button, card) => send("edit", card.settings, card.src),
 };
 
 element.addEventListener("click", (event) => {

@@ -1,0 +1,101 @@
+"""What programs can call by `gradio_client` to change pictures: `/inpaint`, `/outpaint` and `/edit`.
+
+Their parameters are the fields of the requests, in their order and with their defaults.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import FileData
+from gradio.processing_utils import save_bytes_to_cache
+
+from markovgen_app.errors import UserError
+from markovgen_app.pipeline import Result
+from markovgen_app.requests import EditRequest, InpaintRequest, OutpaintRequest, PictureRequest
+from markovgen_app.runtime import Runtime
+
+from .limits import VisitorLimit, visitor
+
+CHANGES: dict[str, type[PictureRequest]] = {kind.task: kind for kind in (InpaintRequest, OutpaintRequest, EditRequest)}
+_SAYS = {
+    "inpaint": "Makes a part of a picture anew: what a mask (white where it may change) or a rectangle marks.",
+    "outpaint": "Widens a picture: by pixels a side, or to an aspect.",
+    "edit": "Changes a picture by words alone.",
+}
+_PICTURES = ("image", "mask", "keep")  # fields that are files
+_FIRST = ("image", "prompt", "mask")  # what is given without a name
+_NEVER = {"count"}  # one picture a call
+
+
+def change_endpoint(
+    kind: type[PictureRequest], runtime: Runtime, limit: VisitorLimit, cache: str, *, metadata: bool
+) -> Callable[..., tuple[FileData, dict[str, Any]]]:
+    """The function behind `/inpaint`, `/outpaint` or `/edit`.
+
+    Args:
+        kind: of request.
+        cache: folder of the files, Gradio's own, which is emptied after a while.
+        metadata: whether the files carry their settings.
+    """
+
+    def change(*given: Any) -> tuple[FileData, dict[str, Any]]:
+        asked = signature.bind(*given).arguments
+        caller = asked.pop("request")
+        try:
+            files = {name: _path(asked[name], cache) for name in _PICTURES if asked.get(name) is not None}
+            wanted = kind.validated(**{**asked, **files})
+            limit.take(visitor(caller), 1)
+            *_, result = runtime.run(wanted)
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        assert isinstance(result, Result)
+        picture = result.images[0]
+        path = save_bytes_to_cache(picture.png(metadata=metadata), f"{picture.name}.png", cache_dir=cache)
+        file = FileData(path=path, orig_name=f"{picture.name}.png", mime_type="image/png")
+        return file.model_dump(), picture.settings  # type: ignore[return-value]
+
+    parameters = [
+        *_parameters(kind),
+        inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None),
+    ]
+    signature = inspect.Signature(parameters)
+    hints = {each.name: each.annotation for each in parameters}
+    change.__name__ = kind.task
+    change.__doc__ = f"{_SAYS[kind.task]} Gives its PNG file, and its settings (the seed among them)."
+    change.__annotations__ = {**hints, "request": gr.Request, "return": tuple[FileData, dict[str, Any]]}
+    change.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        return_annotation=change.__annotations__["return"]
+    )
+    return change
+
+
+def _parameters(kind: type[PictureRequest]) -> list[inspect.Parameter]:
+    """The fields of a request as parameters; those without a default come first."""
+    fields = kind.model_fields
+    names = [*(name for name in _FIRST if name in fields), *(name for name in fields if name not in {*_FIRST, *_NEVER})]
+    return [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=inspect.Parameter.empty if fields[name].is_required() else fields[name].default,
+            annotation=FileData | None if name in _PICTURES else fields[name].annotation,
+        )
+        for name in names
+    ]
+
+
+def _path(file: Any, cache: str) -> Path:
+    """Where an uploaded file is; nothing else on this machine is ever read.
+
+    Raises:
+        UserError: it was not uploaded.
+    """
+    path = file.get("path") if isinstance(file, dict) else None
+    if not isinstance(path, str) or not Path(path).resolve().is_relative_to(Path(cache).resolve()):
+        raise UserError("A picture has to be uploaded: pass it as gradio_client.handle_file(path of a file).")
+    return Path(path)
