@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     queue_size: int = Field(default=32, ge=1, description="visitors who may wait in line")
     visitor_burst: int = Field(default=12, ge=0, description="pictures a visitor may ask for at once; 0 for no limit")
     visitor_per_minute: float = Field(default=6, gt=0, description="pictures that a visitor gets back every minute")
+    mcp: bool = Field(default=False, description="offer the API as tools of the Model Context Protocol, too")
     code_url: str | None = Field(default=None, description="where the code is, for the header's link")
     save_metadata: bool = Field(default=True, description="write the settings into PNG files")
     study: Path | None = Field(default=None, description="folder of a preference study to serve at /rate and /results")
@@ -47,6 +48,10 @@ class Settings(BaseSettings):
     )
     admin_password: SecretStr | None = Field(default=None, min_length=8, description="opens the study's /results")
     study_invite_only: bool = Field(default=False, description="only people with an invitation may rate")
+    study_repository: str | None = Field(
+        default=None, min_length=1, description="data set of the hub that the study's answers are sent to, owner/name"
+    )
+    study_repository_minutes: float = Field(default=10, gt=0, description="between two of these commits")
     study_public: bool = Field(default=False, description="show /results without the password once the study is closed")
 
 

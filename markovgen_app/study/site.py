@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 from ..errors import UserError
 from ..settings import Settings
 from .bundle import Bundle
+from .hub_export import HubExport
 from .rating import Rating
 from .recorder import Recorder
 from .results_page import ResultsPages
@@ -40,6 +41,7 @@ class Site:
     store: Store
     recorder: Recorder
     routes: list[BaseRoute]
+    export: HubExport | None = None
 
     @classmethod
     def open(cls, folder: Path, settings: Settings) -> Site:
@@ -55,12 +57,15 @@ class Site:
         rating = Rating(bundle, store, recorder, invite_only=settings.study_invite_only)
         password = settings.admin_password.get_secret_value() if settings.admin_password else None
         results = ResultsPages(bundle, store, password=password, public=settings.study_public)
-        return cls(bundle, store, recorder, [*rating.routes(), *results.routes()])
+        routes = [*rating.routes(), *results.routes()]
+        return cls(bundle, store, recorder, routes, HubExport.of(folder, settings))
 
     def close(self) -> None:
         """Write down what is under way, and let go of the database."""
         self.recorder.stop()
         self.store.dispose()
+        if self.export is not None:
+            self.export.close()
 
 
 def serve(folder: Path, settings: Settings) -> None:

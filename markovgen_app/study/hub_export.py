@@ -1,0 +1,85 @@
+"""A study's answers, sent to a repository of the hub every few minutes: for places whose disk does not stay.
+
+What is sent is the file of answers beside the database (see `mirror`), by huggingface_hub's CommitScheduler. Each start
+of the server has a folder of its own in the repository, so that one whose disk was emptied overwrites nothing. The
+repository's history is squashed after every commit: answers that were withdrawn leave it, too.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitScheduler
+
+from ..errors import UserError
+from ..settings import Settings
+from .store import MIRROR
+
+
+class _Scheduler(CommitScheduler):
+    """Commits what has changed, and squashes where there was a commit."""
+
+    def push_to_hub(self) -> Any:
+        commit = super().push_to_hub()
+        if commit is not None:
+            self.api.super_squash_history(repo_id=self.repo_id, repo_type=self.repo_type)
+        return commit
+
+
+class HubExport:
+    """Sends a study's answers while it is served.
+
+    Args:
+        folder: of the study, which has its file of answers.
+        repository: hub id of a data set, made if it is not there, then a private one.
+        minutes: between two commits.
+
+    Raises:
+        UserError: the hub cannot be reached, or does not let us write there.
+    """
+
+    def __init__(self, folder: Path, repository: str, minutes: float) -> None:
+        started = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H%M%SZ")
+        try:
+            self._scheduler = _Scheduler(
+                repo_id=repository,
+                repo_type="dataset",
+                private=True,
+                folder_path=folder,
+                allow_patterns=MIRROR,
+                path_in_repo=f"{folder.resolve().name}/{started}",
+                every=minutes,
+            )
+        except Exception as error:  # whatever keeps the hub from answering
+            raise UserError(
+                f"The study's answers cannot be sent to the hub's data set {repository}: check the connection,"
+                " MARKOVGEN_STUDY_REPOSITORY, and that HF_TOKEN may write there."
+            ) from error
+
+    @classmethod
+    def of(cls, folder: Path, settings: Settings) -> HubExport | None:
+        """The export that the settings ask for; None where they do not, and then the hub is not asked for anything.
+
+        Raises:
+            UserError: as above, or the votes are not in the study's folder.
+        """
+        if settings.study_repository is None:
+            return None
+        if settings.database is not None:
+            raise UserError(
+                "MARKOVGEN_STUDY_REPOSITORY sends the file of answers in the study's folder, and there is none with"
+                " MARKOVGEN_DATABASE: leave one of them out."
+            )
+        return cls(folder, settings.study_repository, settings.study_repository_minutes)
+
+    def close(self) -> None:
+        """Send what is left."""
+        try:
+            self._scheduler.trigger().result(timeout=60)
+        except Exception as error:  # votes are safe in the database
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            print(f"The last answers were not sent to {self._scheduler.repo_id} ({reason}).", file=sys.stderr)
+        self._scheduler.stop()
