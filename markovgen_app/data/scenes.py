@@ -1,7 +1,8 @@
 """The picture-book world: scenes of emoji sprites on drawn backgrounds, rendered, captioned and checkable.
 
 A scene is a pure function of (seed, split, index). Sprites stand on a lattice of 16 × 16 cells, the token grid of a
-picture of 128 px, and are whole cells wide: a small model then meets a sprite as the same tokens again and again.
+picture of 128 px, are whole cells wide, and have their place by the caption: a small model then meets a sprite as the
+same tokens again and again.
 Held-out combinations, chosen by hash, appear in no training scene: pairs of nouns, and noun × background × style
 triples. The "test" split holds one part of them, "tune" another.
 """
@@ -34,7 +35,6 @@ _HELD_OUT_ONE_IN = 24  # share of combinations that goes to each of "test" and "
 LAYOUTS = ("single", "pair", "count", "row", "grid", "empty")
 _LAYOUT_SHARES = (0.50, 0.25, 0.08, 0.06, 0.07, 0.04)
 RELATIONS = ("next to", "left of", "right of", "above", "below")
-_WOBBLE = 0.035  # about half a cell
 _NUMBERS = {2: "two", 3: "three", 4: "four"}
 PLACES: dict[str, tuple[float, float]] = {
     "on the left": (0.27, 0.5),
@@ -149,12 +149,11 @@ def _draw_scene(generator: np.random.Generator, nouns: tuple[Noun, ...], layout:
 
     def thing(x: float, y: float, cells: int, noun: str | None = None) -> SceneObject:
         colour = _choose(generator, COLOURS) if generator.random() < 0.1 else None
-        about = LATTICE * (np.array((x, y)) + generator.uniform(-_WOBBLE, _WOBBLE, 2)) - cells / 2
-        left, top = np.clip(np.round(about), 0, LATTICE - cells)
+        left, top = (min(max(round(LATTICE * each - cells / 2), 0), LATTICE - cells) for each in (x, y))
         return SceneObject(
             noun=noun or _choose(generator, nouns).name,
-            x=float(left + cells / 2) / LATTICE,
-            y=float(top + cells / 2) / LATTICE,
+            x=(left + cells / 2) / LATTICE,
+            y=(top + cells / 2) / LATTICE,
             size=cells / LATTICE,
             colour=colour,
         )
