@@ -1,0 +1,127 @@
+"""Pictures and masks on their way into the editor and out of it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import tiny_tokenizer, tiny_transformer
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from markovgen_app.errors import UserError
+from markovgen_app.intake import mask_picture
+from markovgen_app.pipeline import MarkovGenPipeline
+from markovgen_app.requests import EditRequest, InpaintRequest, OutpaintRequest
+from markovgen_app.ui.source import (
+    MAX_SIDE,
+    OPACITY,
+    Source,
+    before_picture,
+    editor_value,
+    from_url,
+    mask_file,
+    painted,
+    take_in,
+    touched,
+)
+from markovgen_app.ui.stage import preview_url
+
+
+def picture(width: int, height: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def source(width: int = 40, height: int = 32) -> Source:
+    return take_in(png(picture(width, height)))[0]
+
+
+def test_small_pictures_keep_every_pixel() -> None:
+    taken, notes = take_in(png(picture(40, 32)))
+    assert np.array_equal(np.asarray(taken.image), np.asarray(picture(40, 32))) and notes == []
+    assert taken.size == taken.given == (40, 32)
+
+
+def test_large_pictures_are_shrunk_and_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    picture(2048, 512).save(tmp_path / "holiday.jpg", exif=exif)
+    taken, notes = take_in(tmp_path / "holiday.jpg")
+    assert taken.size == (256, MAX_SIDE) and taken.given == (512, 2048) and taken.name == "holiday"
+    assert notes == [
+        "Shrunk from 512 × 2,048 to 256 × 1,024 pixels to work on it here; the command line keeps every pixel."
+    ]
+
+
+def test_masks_of_the_file_fit_its_shrunk_picture(tmp_path: Path) -> None:
+    taken, _ = take_in(png(picture(2048, 512)))
+    mask = np.zeros((512, 2048), np.float32)
+    mask[:, :1024] = 1
+    mask_picture(mask).save(tmp_path / "mask.png")
+    fitted = mask_file(tmp_path / "mask.png", taken)
+    assert fitted.shape == (256, 1024) and fitted[:, :511].all() and not fitted[:, 513:].any()
+    mask_picture(mask[:100]).save(tmp_path / "other.png")
+    with pytest.raises(UserError, match="The mask is 2048 × 100 pixels and the picture 1024 × 256"):
+        mask_file(tmp_path / "other.png", taken)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_mask_comes_back_from_the_editor_as_it_was(seed: int) -> None:
+    mask = np.random.default_rng(seed).integers(0, 2, (32, 40)).astype(np.float32)
+    shown = editor_value(source(), mask)
+    assert np.array_equal(painted(shown, source()), mask)
+
+
+def test_what_is_painted_is_the_most_of_all_layers() -> None:
+    layers = [Image.new("RGBA", (40, 32)) for _ in range(2)]
+    layers[0].paste((0, 0, 0, round(255 * OPACITY)), (0, 0, 10, 32))
+    layers[1].paste((255, 255, 255, 255), (5, 0, 20, 32))
+    mask = painted({"layers": layers}, source())
+    assert mask[:, :20].all() and not mask[:, 20:].any()
+
+
+@pytest.mark.parametrize("value", [None, {"background": None, "layers": [], "composite": None}])
+def test_an_untouched_editor_has_no_mask(value: dict | None) -> None:
+    assert not painted(value, source()).any()
+
+
+def test_a_canvas_of_another_size_is_told() -> None:
+    with pytest.raises(UserError, match="The mask is 41 × 32 pixels and the picture 40 × 32"):
+        painted({"layers": [Image.new("RGBA", (41, 32))]}, source())
+
+
+def test_a_picture_sent_as_a_url_arrives() -> None:
+    image = picture(40, 32)
+    assert np.array_equal(np.asarray(take_in(from_url(preview_url(image)))[0].image), np.asarray(image))
+    for broken in ("", "data:image/png;base64,!", "/etc/passwd"):
+        with pytest.raises(UserError):
+            take_in(from_url(broken))
+
+
+def test_the_tokens_that_may_change_are_framed() -> None:
+    pipeline = MarkovGenPipeline(tiny_transformer(), tiny_tokenizer())  # 4 x 4 tokens of 8 px
+    request = InpaintRequest.validated(prompt="an owl", image=picture(32, 32), rectangle=(9, 1, 10, 2))
+    shown, says = touched(pipeline, request)
+    assert says.startswith("1 of 16 tokens may change.")
+    pixels = np.asarray(shown).astype(int)
+    assert shown.size == (512, 512) and (pixels[0, 128:256] == 255).all()
+    assert pixels[128:].std() < pixels[2:126, 130:254].std(), "the rest is faded"
+    keep = mask_picture(np.tile(np.float32([[1, 0]]).repeat(16, axis=1), (32, 1)))
+    _, says = touched(pipeline, EditRequest.validated(prompt="an owl", image=picture(32, 32), keep=keep))
+    assert says.startswith("8 of 16 tokens may change.")
+
+
+def test_before_stands_where_it_stays() -> None:
+    request = OutpaintRequest.validated(prompt="an owl", image=picture(40, 32), left=8, bottom=4)
+    before = before_picture(request)
+    assert before.size == (48, 36)
+    assert np.array_equal(np.asarray(before)[:32, 8:], np.asarray(picture(40, 32)))
