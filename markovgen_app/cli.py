@@ -347,7 +347,10 @@ def benchmark(
     methods: MethodsOption = _COMPARED,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="measurements of each, medians are printed")] = 5,
     amused: Annotated[
-        bool, typer.Option("--amused-size", help="also time random fields beside a transformer of aMUSEd's size")
+        bool,
+        typer.Option(
+            "--amused-size", help="also measure a checkpoint of aMUSEd's size with random weights (minutes, 3 GB)"
+        ),
     ] = False,
     with_app: Annotated[bool, typer.Option("--app", help="also time how long the app takes to be ready")] = False,
     model: ModelOption = None,

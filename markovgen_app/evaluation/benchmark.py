@@ -9,7 +9,6 @@ shows medians and quartiles over the rounds, and medians of the ratios within th
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,24 +32,11 @@ from ..pipeline import MarkovGenPipeline, Result, synchronize
 from ..requests import GenerateRequest
 from ..runtime import Runtime, load_runtime
 from ..settings import load_settings
+from .amused_size import TRANSFORMER, measure_checkpoint, peak_memory_mb, text_lines
 from .output import plain, write_report
 from .report import available, parse_methods
 from .waits import app_ready_seconds, first_preview_seconds, scenes_per_second
 
-AMUSED_SHAPE = {
-    "hidden_size": 1024,
-    "cond_embed_dim": 768,
-    "encoder_hidden_size": 768,
-    "vocab_size": 8256,
-    "codebook_size": 8192,
-    "in_channels": 768,
-    "block_out_channels": 768,
-    "num_hidden_layers": 22,
-    "num_attention_heads": 16,
-    "intermediate_size": 2816,
-    "sample_size": 16,
-}
-"""The transformer of amused/amused-256, as far as it departs from diffusers' defaults or says what time is spent on."""
 PROMPT = "a panda next to a pizza on a brick wall"
 COMPONENTS = (
     "text_ms",
@@ -137,7 +123,7 @@ def field_seconds(
 
 
 def measure_amused(
-    device: torch.device, dtype: torch.dtype, rounds: int, shape: Mapping[str, Any] = AMUSED_SHAPE
+    device: torch.device, dtype: torch.dtype, rounds: int, shape: Mapping[str, Any] = TRANSFORMER
 ) -> dict[str, Any]:
     """Milliseconds of a guided step of aMUSEd-256's transformer, and of fields over its 256 tokens of 8192 codes.
 
@@ -187,12 +173,6 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     """Quartiles."""
     low, high = np.percentile(values, (25, 75))
     return {"low": float(low), "high": float(high)}
-
-
-def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def benchmark(runtime: Runtime, methods: Mapping[str, Mapping[str, Any]], rounds: int = 5) -> dict[str, Any]:
@@ -257,6 +237,7 @@ def text_table(report: Mapping[str, Any]) -> str:
         for name in ("low-rank", "directional"):
             share = f"({larger[f'{name}_mrf_share']:.1%} of the step)"
             lines.append(f"{f'{name}_mrf_ms':<26}{larger[f'{name}_mrf_ms']:9.1f}  {share}")
+        lines += text_lines(larger["checkpoint"])
     lines += ["", f"{'method':<26}{'seconds':>9}  quartiles        full / method"]
     for name, values in report["methods"].items():
         quartiles = f"({values['spread']['low']:.3f} … {values['spread']['high']:.3f})"
@@ -285,7 +266,7 @@ def main(
     Args:
         model: checkpoint, the settings' one if not given.
         methods: as typed, parted by commas.
-        amused: also time random fields beside a transformer of aMUSEd's size.
+        amused: also measure a checkpoint of aMUSEd's size, and random fields over its tokens.
         app: also start the app once and time how long it takes to answer.
         out: file for the JSON report, beside what is printed.
 
@@ -298,6 +279,7 @@ def main(
         report = plain(benchmark(runtime, available(chosen, runtime.pipeline), rounds))
         if amused:
             report["amused_256"] = plain(measure_amused(runtime.device, runtime.dtype, rounds))
+            report["amused_256"]["checkpoint"] = plain(measure_checkpoint(runtime.device, runtime.dtype))
         if app:
             report["app_ready_seconds"] = plain(app_ready_seconds())
         if out:

@@ -2,14 +2,17 @@
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
 from markovgen_app.errors import UserError
-from markovgen_app.evaluation import benchmark, waits
+from markovgen_app.evaluation import amused_size, benchmark, waits
+from markovgen_app.evaluation.amused_size import TRANSFORMER, Shapes
 from markovgen_app.evaluation.report import parse_methods
+from markovgen_app.methods import NAMES
 from markovgen_app.runtime import Runtime
 from tests.builders import tiny_checkpoint, tiny_ladder, tiny_pipeline
 
@@ -68,9 +71,39 @@ def test_the_command_prints_one_object_or_a_table(tmp_path: Path, capsys):
     assert "base_step_ms" in table and "halton:steps=2" in table and "peak memory" in table
 
 
+def test_a_checkpoint_of_amuseds_kind_is_loaded_and_runs_every_method(monkeypatch):
+    """In a thread here: another process would take seconds to import everything once more."""
+    monkeypatch.setattr(amused_size, "ProcessPoolExecutor", lambda count, mp_context: ThreadPoolExecutor(count))
+    small = Shapes(
+        transformer={
+            **TRANSFORMER,
+            "hidden_size": 16,
+            "cond_embed_dim": 12,
+            "encoder_hidden_size": 8,
+            "vocab_size": 72,
+            "codebook_size": 64,
+            "in_channels": 24,
+            "block_out_channels": 24,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 32,
+            "sample_size": 4,
+        },
+        tokenizer={"block_out_channels": [8, 8], "latent_channels": 4, "layers_per_block": 1, "norm_num_groups": 4},
+        text={"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},
+        sides=(4, 8),
+    )
+    found = amused_size.measure_checkpoint(torch.device("cpu"), torch.float32, small)
+    assert set(found["methods"]) == set(NAMES) and min(found["methods"].values()) > 0
+    assert found["load_seconds"] > 0 and found["peak_memory_mb"] > 50
+    steps = {"low-rank_16", "low-rank_64", "directional_16", "directional_64"}
+    assert set(found["training_step_seconds"]) == steps and min(found["training_step_seconds"].values()) > 0
+    assert len(amused_size.text_lines(found)) == 1 + len(NAMES) + 4 + 1
+
+
 def test_fields_are_timed_beside_a_transformer_of_amuseds_kind():
     shape = {
-        **benchmark.AMUSED_SHAPE,
+        **TRANSFORMER,
         "hidden_size": 32,
         "in_channels": 16,
         "block_out_channels": 24,
