@@ -47,9 +47,9 @@ _LARGEST_FILE = 64_000_000
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 _METHOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:=+-]{0,63}")
 
-DEFAULT_CONSENT = """
+_CONSENT = """
 You will see pairs of pictures that computers made from a short text, and say which of the two is better. There are no
-right answers. It takes about ten minutes, and you may stop at any time.
+right answers. It takes about {minutes} minutes, and you may stop at any time.
 
 We keep your answers, when you gave them and how long you looked. We keep no name, no address, nothing about your
 device. Your answers are stored under a random number, are analysed together with those of others, and may be published
@@ -58,6 +58,17 @@ in that form.
 Taking part is voluntary. At the end, or whenever you stop, you get a withdrawal code: with it, all of your answers can
 be deleted, now or later, without giving a reason.
 """.strip()
+
+_TRIAL_SECONDS = 12  # instructions and hesitation included
+
+
+def default_consent(plan: Plan) -> str:
+    """What raters read first, with how long a session takes."""
+    pairs = min(plan.session_length, len(plan.prompts) * len(plan.pairs))
+    trials = pairs * (1 + plan.repeat_share) + plan.checks + plan.practice
+    minutes = max(2, round(trials * _TRIAL_SECONDS / 60))
+    return _CONSENT.format(minutes=minutes)
+
 
 Make = Callable[[str, str, int], Image.Image]
 """A picture by a method's name, a prompt's text and a seed."""
@@ -87,7 +98,7 @@ class Manifest(_Strict):
     pictures: dict[str, dict[str, PictureFile]]
     spoilt: dict[str, dict[str, PictureFile]]
     made: dict[str, dict[str, Any]] = Field(description="how each method's pictures were made")
-    consent: str = DEFAULT_CONSENT
+    consent: str
     exposure_seconds: float = Field(1.0, ge=0, le=60, description="how long both pictures stand before one may answer")
 
 
@@ -186,7 +197,7 @@ class Request:
         generated: method → the settings that the pipeline makes its pictures with, recorded in pictures.json.
         arms: method → folder of pictures named by prompt id, made elsewhere.
         size: of the pictures that are generated; None if there are none.
-        consent: what raters read first.
+        consent: what raters read first, instead of `default_consent`.
         exposure_seconds: how long both pictures stand before one may answer.
     """
 
@@ -194,7 +205,7 @@ class Request:
     generated: Mapping[str, Mapping[str, Any]]
     arms: Mapping[str, Path]
     size: Size | None
-    consent: str = DEFAULT_CONSENT
+    consent: str | None = None
     exposure_seconds: float = 1.0
     made_with: Mapping[str, Any] = field(default_factory=dict)
 
@@ -354,7 +365,7 @@ def _freeze(request: Request, folder: Path, keys: Keys, size: Size, spoilt: set[
             **{name: {**settings, **request.made_with} for name, settings in request.generated.items()},
             **{name: {"folder": path.name} for name, path in request.arms.items()},
         },
-        consent=request.consent,
+        consent=request.consent or default_consent(plan),
         exposure_seconds=request.exposure_seconds,
     )
     _write(folder / MANIFEST, manifest.model_dump_json(indent=1).encode())

@@ -75,7 +75,7 @@ def create(
     """Make all pictures and freeze the plan. Interrupted, the same command goes on where it stopped."""
     with redirect_stdout(sys.stderr):
         from ..requests import validated
-        from .bundle import DEFAULT_CONSENT, Request
+        from .bundle import Request
         from .bundle import create as make_study
         from .design import raters_needed
         from .power import planned
@@ -98,7 +98,7 @@ def create(
             "power": validated(Power, {"preference": preference, "power": power}),
         }
         plan = planned(validated(Plan, fields))
-        read_first = _consent(consent) if consent else DEFAULT_CONSENT
+        read_first = _consent(consent) if consent else None
         size, make, made_with = _maker(generated, model, mrf, device)
         request = Request(
             plan,
@@ -124,9 +124,10 @@ def create(
         print(json.dumps(told, ensure_ascii=False, indent=2))
         return
     print(out)
+    length = min(plan.session_length, len(plan.prompts) * len(plan.pairs))
     print(
         f"Plan, to publish before the first vote: SHA-256 {plan.digest()}\n"
-        f"Raters needed, a session of {plan.session_length} pairs each: {told['raters_needed']:,}",
+        f"Raters needed, a session of {length} pairs each: {told['raters_needed']:,}",
         file=sys.stderr,
     )
     if plan.target_n > len(plan.prompts) * plan.raters_per_pair:

@@ -21,11 +21,11 @@ def exclusions(votes: Sequence[Vote], rules: Rules) -> tuple[Exclusion, ...]:
     for vote in votes:
         by_rater[vote.rater].append(vote)
     tests = {
-        "max_failed_checks": (f"failed more than {rules.max_failed_checks} attention checks", _fails_checks),
+        "max_failed_checks": (f"failed more than {counted(rules.max_failed_checks, 'attention check')}", _fails_checks),
         "min_median_seconds": (f"answered in under {rules.min_median_seconds:g} s at the median", _hurries),
         "min_repeat_agreement": (f"repeated under {rules.min_repeat_agreement:.0%} of own answers", _contradicts_self),
         "max_side_share": (f"chose one side in more than {rules.max_side_share:.0%} of sided answers", _keeps_a_side),
-        "min_votes": (f"answered fewer than {rules.min_votes} pairs", _answers_too_few),
+        "min_votes": (f"answered fewer than {counted(rules.min_votes, 'pair')}", _answers_too_few),
     }
     found = []
     for rule, (reason, test) in tests.items():
@@ -33,6 +33,11 @@ def exclusions(votes: Sequence[Vote], rules: Rules) -> tuple[Exclusion, ...]:
         lost = sum(_judges(vote) for rater in raters for vote in by_rater[rater])
         found.append(Exclusion(rule, reason, raters, lost))
     return tuple(found)
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 pair", "2 pairs"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def repeated(votes: Sequence[Vote]) -> list[tuple[Vote, bool]]:

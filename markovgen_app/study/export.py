@@ -135,7 +135,8 @@ def _warnings(results: Results) -> Iterable[str]:
     if results.simulated:
         yield "SIMULATED: no person gave these answers; they show how the analysis works and nothing else."
     if results.preliminary:
-        short = [f"{pair.votes:,} of {pair.target:,} for {pair.first} against {pair.second}" for pair in results.pairs]
+        lines = (f"{pair.votes:,} of {pair.target:,} for {pair.first} against {pair.second}" for pair in results.pairs)
+        short = [line for line, pair in zip(lines, results.pairs, strict=True) if pair.preliminary]
         yield f"PRELIMINARY: the study has fewer votes than were planned ({'; '.join(short)})."
 
 

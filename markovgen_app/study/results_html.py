@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from .charts import AXIS, chart, dot, interval, marks, percent, signed, stacked_bar, whisker
 from .results import CategoryResult, PairResult, Preference, Results, Share, SignTest
 from .store import Status
-
-_NARROW = 0.09  # a part of a bar that is smaller has no room for its number
-_AXIS = '<line x1="0" x2="100%" y1="18" y2="18"/>'
 
 
 def results_html(results: Results, status: Status, methods_text: str, files: Sequence[tuple[str, str]]) -> str:
@@ -18,7 +16,7 @@ def results_html(results: Results, status: Status, methods_text: str, files: Seq
         (
             _lead(results, status),
             _preferences(results),
-            _strengths(results) if results.strengths else "",
+            _strengths(results),
             _categories(results),
             _trust(results),
             _exclusions(results),
@@ -31,24 +29,8 @@ def results_html(results: Results, status: Status, methods_text: str, files: Seq
     )
 
 
-def percent(value: float | None) -> str:
-    """ "41.2 %", and a dash where there is nothing."""
-    return "–" if value is None else f"{100 * value:.1f}\u202f%"
-
-
-def interval(low: float | None, high: float | None, *, shares: bool = True) -> str:
-    """ "36.0 – 46.5 %", and a dash where there is none."""
-    if low is None or high is None:
-        return "–"
-    return f"{100 * low:.1f} – {100 * high:.1f}\u202f%" if shares else f"{_signed(low)} … {_signed(high)}"
-
-
 def _p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
 
 
 def _lead(results: Results, status: Status) -> str:
@@ -74,11 +56,12 @@ def _lead(results: Results, status: Status) -> str:
         ("withdrew", f"{status.withdrawn:,}"),
     ]
     listed = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
-    when = f"{_day(results.first_at)} to {_day(results.last_at)}" if results.first_at else "no answers yet"
+    when = f"Answers from {_day(results.first_at)} to {_day(results.last_at)}" if results.first_at else "No answers yet"
+    when = "Answers of simulated raters" if results.simulated else when
     state = f"closed on {_day(status.closed_at)}" if status.closed_at else "open"
     return (
         f'<section class="lead"><h1>{escape(results.question)}</h1>{"".join(notices)}<dl class="facts">{listed}</dl>'
-        f'<p class="note">Answers from {when}; the study is {state}. Plan <span class="mono">{results.plan_digest[:16]}'
+        f'<p class="note">{when}; the study is {state}. Plan <span class="mono">{results.plan_digest[:16]}'
         "</span>, frozen before the first answer.</p></section>"
     )
 
@@ -103,7 +86,7 @@ def _pair(pair: PairResult, results: Results) -> str:
         (f"Majority of {results.raters_per_pair}", f"{pair.majority.first.total:,} pairs", pair.majority),
     )
     drawn = "".join(
-        f'<div class="bar"><p>{name} <small>{count}</small></p>{_bar(shares, pair)}</div>'
+        f'<div class="bar"><p>{name} <small>{count}</small></p>{stacked_bar(shares, pair)}</div>'
         for name, count, shares in bars
     )
     rows = [
@@ -120,7 +103,7 @@ def _pair(pair: PairResult, results: Results) -> str:
         '<div class="bar"><span></span><p class="ends">'
         f"<span>{first}</span><span>indifferent</span><span>{second}</span></p></div>{drawn}"
         f'<div class="bar"><p>{first}, of sided answers <small>{percent(pair.sided.value)}'
-        f" ({interval(pair.sided.low, pair.sided.high)})</small></p>{_whisker(pair.sided)}</div>"
+        f" ({interval(pair.sided.low, pair.sided.high)})</small></p>{whisker(pair.sided)}</div>"
         f'<p class="note">{_tests(pair.sign_raw, pair.sign_majority)} Indifferent: {pair.tied:,} ties,'
         f" {pair.bad:,} times both bad.</p>"
         f"<details><summary>Numbers and intervals</summary>{_share_table(rows, 'Shares')}</details></article>"
@@ -133,53 +116,6 @@ def _tests(raw: SignTest, majority: SignTest) -> str:
         f" of pairs {_p(raw.holm)}; on majorities {majority.first:,} to {majority.second:,}, {_p(majority.p)},"
         f" corrected {_p(majority.holm)}."
     )
-
-
-def _bar(shares: Preference, pair: PairResult) -> str:
-    """Three parts that add up to one, as in Figure 5 of the MarkovGen paper."""
-    if not shares.first.total:
-        return '<p class="muted">no answers yet</p>'
-    parts, start = [], 0.0
-    for share, kind in ((shares.first, "first"), (shares.indifferent, "neither"), (shares.second, "second")):
-        width = share.value or 0.0
-        parts.append(f'<rect class="{kind}" x="{100 * start:.3f}%" width="{100 * width:.3f}%" height="44"/>')
-        if width >= _NARROW:
-            middle = 100 * (start + width / 2)
-            parts.append(
-                f'<text class="on-{kind}" x="{middle:.3f}%" y="27" text-anchor="middle">{100 * width:.0f}%</text>'
-            )
-        start += width
-    label = (
-        f"{pair.first} {percent(shares.first.value)}, indifferent {percent(shares.indifferent.value)},"
-        f" {pair.second} {percent(shares.second.value)}"
-    )
-    return _chart(44, label, "".join(parts), "chart shares")
-
-
-def _whisker(share: Share) -> str:
-    """A share with its interval on a line from 0 to 100 %."""
-    if share.value is None:
-        return '<p class="muted">no sided answers yet</p>'
-    ticks = "".join(
-        f'<line x1="{at}%" x2="{at}%" y1="8" y2="28"/>'
-        f'<text class="axis" x="{at}%" y="44" text-anchor="{anchor}">{at}%</text>'
-        for at, anchor in zip((0, 25, 50, 75, 100), ("start", "middle", "middle", "middle", "end"), strict=True)
-    )
-    label = f"{percent(share.value)}, interval {interval(share.low, share.high)}"
-    return _chart(48, label, f"{_AXIS}{ticks}{_dot(share.value, share.low, share.high)}")
-
-
-def _chart(height: int, label: str, parts: str, kind: str = "chart") -> str:
-    """Across the whole width, said in words by its label."""
-    return f'<svg class="{kind}" height="{height}" role="img" aria-label="{escape(label)}">{parts}</svg>'
-
-
-def _dot(value: float, low: float | None, high: float | None) -> str:
-    """A point with its interval, in shares of the width, at the height of 18."""
-    line = ""
-    if low is not None and high is not None:
-        line = f'<line class="whisker" x1="{100 * low:.3f}%" x2="{100 * high:.3f}%" y1="18" y2="18"/>'
-    return f'{line}<circle class="dot" cx="{100 * value:.3f}%" cy="18" r="7"/>'
 
 
 def _share_table(rows: Iterable[tuple[str, Share]], caption: str) -> str:
@@ -199,23 +135,28 @@ def _share_table(rows: Iterable[tuple[str, Share]], caption: str) -> str:
 
 
 def _strengths(results: Results) -> str:
+    title = "<section><h2>Strength</h2>"
+    if not results.strengths:
+        return f'{title}<p class="note">{escape(results.strengths_note)}</p></section>'
     bounds = [abs(edge) for s in results.strengths for edge in (s.value, s.low, s.high) if edge is not None]
-    reach = max([0.5, *bounds]) * 1.1
+    reach = max([0.2, *bounds]) * 1.1
 
-    def place(value: float | None) -> float | None:
-        return None if value is None else 0.5 + value / (2 * reach)
+    def place(value: float) -> float:
+        return 0.5 + value / (2 * reach)
 
+    places = [(f"{100 * place(value):.3f}%", signed(value) if value else "0") for value in marks(reach)]
+    ticks = "".join(f'<line x1="{at}" x2="{at}" y1="8" y2="28"/>' for at, _ in places)
     rows = []
-    for strength in sorted(results.strengths, key=lambda s: -s.value):
-        label = f"{strength.method} {_signed(strength.value)}, {interval(strength.low, strength.high, shares=False)}"
-        dot = _dot(0.5 + strength.value / (2 * reach), place(strength.low), place(strength.high))
-        chart = _chart(36, label, f'{_AXIS}<line x1="50%" x2="50%" y1="4" y2="32"/>{dot}')
-        shown = f"{_signed(strength.value)} ({interval(strength.low, strength.high, shares=False)})"
-        rows.append(f'<div class="bar"><p>{escape(strength.method)} <small>{shown}</small></p>{chart}</div>')
-    note = f" {escape(results.strengths_note)}" if results.strengths_note else ""
+    for strength in results.strengths:
+        shown = f"{signed(strength.value)} ({interval(strength.low, strength.high, shares=False)})"
+        ends = (None if edge is None else place(edge) for edge in (strength.low, strength.high))
+        drawn = chart(36, f"{strength.method} {shown}", f"{AXIS}{ticks}{dot(place(strength.value), *ends)}")
+        rows.append(f'<div class="bar"><p>{escape(strength.method)} <small>{shown}</small></p>{drawn}</div>')
+    axis = "".join(f'<text class="axis" x="{at}" y="12" text-anchor="middle">{text}</text>' for at, text in places)
     return (
-        '<section><h2>Strength</h2><p class="note">Bradley–Terry strengths in log-odds against the average method, with'
-        f" 95 % intervals.{note}</p>{''.join(rows)}</section>"
+        f'{title}<p class="note">Bradley–Terry strengths in log-odds against the average method, ties as half a win for'
+        f' each, with 95 % intervals.</p>{"".join(rows)}<div class="bar" aria-hidden="true"><p></p>'
+        f'<svg class="chart" height="16">{axis}</svg></div></section>'
     )
 
 
@@ -226,26 +167,29 @@ def _categories(results: Results) -> str:
     for row in results.categories:
         by_pair.setdefault((row.first, row.second), []).append(row)
     tables = "".join(
-        f"<details><summary>{escape(first)} against {escape(second)}</summary>{_category_table(first, second, rows)}"
+        f"<details><summary>{escape(first)} against {escape(second)}</summary>"
+        f"{_category_table('All answers', 'answers', first, second, [(row.category, row.raw) for row in rows])}"
+        f"{_category_table('Majorities', 'pairs', first, second, [(row.category, row.majority) for row in rows])}"
         "</details>"
         for (first, second), rows in by_pair.items()
     )
     return f"<section><h2>By category</h2>{tables}</section>"
 
 
-def _category_table(first: str, second: str, rows: Sequence[CategoryResult]) -> str:
+def _category_table(caption: str, unit: str, first: str, second: str, rows: Iterable[tuple[str, Preference]]) -> str:
     cells = (
         (
-            row.category or "none",
-            f"{row.raw.first.total:,}",
-            percent(row.raw.first.value),
-            percent(row.raw.indifferent.value),
-            percent(row.raw.second.value),
-            interval(row.raw.second.low, row.raw.second.high),
+            category,
+            f"{shares.first.total:,}",
+            percent(shares.first.value),
+            interval(shares.first.low, shares.first.high),
+            percent(shares.indifferent.value),
+            percent(shares.second.value),
+            interval(shares.second.low, shares.second.high),
         )
-        for row in rows
+        for category, shares in rows
     )
-    return _table(("category", "answers", first, "indifferent", second, f"{second}, 95 %"), cells, "All answers")
+    return _table(("category", unit, first, "95 %", "indifferent", second, "95 %"), cells, caption)
 
 
 def _trust(results: Results) -> str:

@@ -190,7 +190,9 @@ async def _vote_until_killed(
                         if len(voting) == len(clients):
                             all_vote.set()
                 except httpx.TransportError:
-                    return
+                    if process.poll() is not None:
+                        return
+                    await asyncio.sleep(0.1)  # a busy machine: the page, too, sends again
 
     async def kill() -> None:
         await all_vote.wait()

@@ -13,7 +13,7 @@ from PIL import Image
 from studies import METHODS, SIZE, a_plan, a_request, a_study, draw
 
 from markovgen_app.errors import UserError
-from markovgen_app.study.bundle import Bundle, Request, create
+from markovgen_app.study.bundle import Bundle, Request, create, default_consent
 from markovgen_app.study.design import next_session, spoilt_pictures
 from markovgen_app.study.identity import Keys
 from markovgen_app.study.pictures import chunks
@@ -72,6 +72,12 @@ def test_files_tell_nothing(made: Path) -> None:
         assert {kind for kind, _ in chunks(file.read_bytes())} == {b"IHDR", b"IDAT", b"fiLl", b"IEND"}
         assert not any(method.encode() in file.read_bytes() for method in METHODS)
     assert oct((made / "secret.key").stat().st_mode & 0o777) == "0o600"
+
+
+def test_raters_are_told_how_long_it_takes() -> None:
+    """12 s for each of 30 pairs, 3 repeats, 2 checks and 3 examples; never more pairs than there are."""
+    assert "about 8 minutes" in default_consent(a_plan(100, session_length=30))
+    assert "about 2 minutes" in default_consent(a_plan(1, session_length=30))
 
 
 def test_the_published_digest_is_the_file_s(made: Path) -> None:

@@ -117,6 +117,7 @@ def test_the_page_before_any_answer(open_site: Any) -> None:
     enter(http)
     page = http.get("/results").text
     assert "no answers yet" in page and "Preliminary" in page and "Tiles &amp; &lt;towers&gt;" in page
+    assert "Some methods have no votes yet." in page, "and says why there are no strengths"
 
 
 @pytest.fixture
