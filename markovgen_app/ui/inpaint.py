@@ -33,6 +33,7 @@ _TITLES = (
 _FIRST_METHOD = "full"
 _FITS = {"letterbox": "all of the picture", "crop": "a part around the mask"}
 _WINDOWS = {"crop": "window by window, sharper", "letterbox": "at once, at a smaller scale"}
+_SIDES = ("left", "top", "right", "bottom")
 _ASPECTS = ["1:1", "4:3", "3:2", "16:9", "3:4", "2:3", "9:16"]
 
 
@@ -76,15 +77,17 @@ class InpaintHandlers(ChangeHandlers):
 
     def frame(self, values: Components) -> str:
         """The picture on the canvas that a run would give it, or why there is none."""
+        source, asked = values[self.easel.source], self.own["outpaint"]
+        if source is None or not any(values[asked[name]] for name in (*_SIDES, "aspect")):
+            return frame_html(source) if source else ""
         try:
             request = self._request({**values, self.mode: "outpaint"}, {"prompt": "anything"})
             assert isinstance(request, OutpaintRequest)
             pipeline = self.runtime.pipeline
             windows = next(patches(request, pipeline.size, pipeline.grid)).total
         except UserError as error:
-            source = values[self.easel.source]
-            return (frame_html(source) if source else "") + notice_html(str(error))
-        return frame_html(values[self.easel.source], request, windows)
+            return frame_html(source) + notice_html(str(error))
+        return frame_html(source, request, windows)
 
     def settings(self, fields: Any) -> Components:
         filled = super().settings(fields)
@@ -135,7 +138,7 @@ def inpaint_tab(runtime: Runtime, limit: VisitorLimit, first: Path | None, *, me
                 with gr.Row(elem_classes="mg-pads"):
                     pads = {
                         side: gr.Number(0, label=side.capitalize(), precision=0, step=16, min_width=60)
-                        for side in ("left", "top", "right", "bottom")
+                        for side in _SIDES
                     }
                 with gr.Row(elem_classes="mg-pads mg-aspects"):
                     aspect = gr.Dropdown(

@@ -1,0 +1,138 @@
+"""What the tabs that change pictures make of their controls."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pytest
+import torch
+from builders import tiny_field, tiny_tokenizer, tiny_transformer
+from PIL import Image
+
+from markovgen_app.errors import UserError
+from markovgen_app.pipeline import MarkovGenPipeline
+from markovgen_app.requests import EditRequest, InpaintRequest, OutpaintRequest
+from markovgen_app.runtime import Runtime
+from markovgen_app.ui.changes import ChangeHandlers
+from markovgen_app.ui.edit import EditHandlers, edit_tab
+from markovgen_app.ui.inpaint import InpaintHandlers, inpaint_tab
+from markovgen_app.ui.limits import VisitorLimit
+from markovgen_app.ui.source import editor_value
+from markovgen_app.ui.stage import preview_url
+
+
+@pytest.fixture(scope="module")
+def tabs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ChangeHandlers]:
+    """Both tabs, with a picture of 32 x 32 pixels."""
+    first = tmp_path_factory.mktemp("first") / "example-1.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(first)
+    pipeline = MarkovGenPipeline(tiny_transformer(), tiny_tokenizer(), mrf=tiny_field())
+    runtime = Runtime(pipeline, torch.device("cpu"), torch.float32, step_seconds=0.1, decode_seconds=0.1)
+    with gr.Blocks():
+        made = [make(runtime, VisitorLimit(0, 1), first, metadata=True) for make in (inpaint_tab, edit_tab)]
+    assert isinstance(made[0], InpaintHandlers) and isinstance(made[1], EditHandlers)
+    return {handlers.tab: handlers for handlers in made}  # type: ignore[misc]
+
+
+def values(handlers: ChangeHandlers, mask: np.ndarray | None = None, **fields: Any) -> dict[Any, Any]:
+    """What a run reads, with some controls set and a mask painted."""
+    read = {part: getattr(part, "value", None) for part in handlers.inputs}
+    read[handlers.easel.editor] = editor_value(read[handlers.easel.source], mask)
+    named = {**handlers.controls, **{name: part for own in handlers.own.values() for name, part in own.items()}}
+    return read | {named[name]: value for name, value in fields.items()}
+
+
+def half() -> np.ndarray:
+    mask = np.zeros((32, 32), np.float32)
+    mask[:, :16] = 1
+    return mask
+
+
+def test_the_painted_part_is_inpainted(tabs: dict[str, ChangeHandlers]) -> None:
+    (request,) = tabs["inpaint"].requests(values(tabs["inpaint"], half(), prompt="an owl", seed="7", strength=0.5))
+    assert isinstance(request, InpaintRequest) and (request.seed, request.strength) == (7, 0.5)
+    assert np.array_equal(request.marked, half())
+    for mask, says in ((None, "The mask is empty"), (np.ones((32, 32), np.float32), "covers the whole picture")):
+        with pytest.raises(UserError, match=says):
+            tabs["inpaint"].requests(values(tabs["inpaint"], mask, prompt="an owl"))
+
+
+def test_without_a_picture_a_line_says_so(tabs: dict[str, ChangeHandlers]) -> None:
+    for handlers in tabs.values():
+        empty = values(handlers, prompt="an owl") | {handlers.easel.source: None, handlers.easel.editor: None}
+        with pytest.raises(UserError, match="There is no picture yet"):
+            handlers.requests(empty)
+        assert "There is no picture yet" in handlers.easel.download(empty)[handlers.easel.notice]
+
+
+def test_the_other_mode_widens(tabs: dict[str, ChangeHandlers]) -> None:
+    handlers = tabs["inpaint"]
+    assert isinstance(handlers, InpaintHandlers)
+    asked = values(handlers, prompt="an owl", left=8, feather=0) | {handlers.mode: "outpaint"}
+    (request,) = handlers.requests(asked)
+    assert isinstance(request, OutpaintRequest) and request.padding.left == 8 and request.fit == "crop"
+    assert "32 × 32 → 40 × 32 pixels" in handlers.frame(asked)
+    assert "32 × 32 → 64 × 32 pixels" in handlers.frame(values(handlers, aspect="2:1"))
+    assert "Left must be between 0 and" in handlers.frame(values(handlers, left=99))
+    assert "alert" not in handlers.frame(values(handlers))
+
+
+def test_three_strengths_are_one_way(tabs: dict[str, ChangeHandlers]) -> None:
+    handlers = tabs["edit"]
+    assert isinstance(handlers, EditHandlers)
+    asked = values(handlers, half(), prompt="an owl", count=4) | {handlers.preset: "strip"}
+    requests = handlers.requests(asked)
+    assert [request.strength for request in requests if isinstance(request, EditRequest)] == [0.25, 0.5, 1.0]
+    assert len({request.seed for request in requests}) == 1 and requests[0].seed is not None
+    assert all(request.count == 1 for request in requests)
+    assert handlers.captions(requests) == ["Subtle", "Medium", "Strong"]
+    (alone,) = handlers.requests(values(handlers, half(), prompt="an owl", strength=0.3))
+    assert isinstance(alone, EditRequest) and alone.strength == 0.3 and handlers.captions([alone]) == ()
+    assert alone.marked is not None and np.array_equal(alone.marked, 1 - half()), "what is painted stays"
+
+
+def test_a_picture_from_another_tab_brings_its_words_and_seed(tabs: dict[str, ChangeHandlers]) -> None:
+    handlers = tabs["edit"]
+    image = Image.new("RGB", (32, 32), "red")
+    event = SimpleNamespace(settings=json.dumps({"prompt": "two owls", "seed": 12, "steps": 3}), src=preview_url(image))
+    filled = handlers.receive(values(handlers, half()), event)  # type: ignore[arg-type]
+    assert filled[handlers.controls["prompt"]] == "two owls" and filled[handlers.controls["seed"]] == 12
+    assert handlers.own["edit"]["strength"] not in filled
+    assert filled[handlers.easel.source].image.tobytes() == image.tobytes()
+    assert filled[handlers.easel.editor].value["layers"] == [], "its mask was for another picture"
+    event = SimpleNamespace(settings=None, src=preview_url(image))
+    filled = handlers.receive(values(handlers, half()), event)  # type: ignore[arg-type]
+    assert len(filled[handlers.easel.editor].value["layers"]) == 1, "a result as the next input keeps the mask"
+    event = SimpleNamespace(settings=None, src=preview_url(image.resize((48, 32))))
+    filled = handlers.receive(values(handlers, half()), event)  # type: ignore[arg-type]
+    assert filled[handlers.easel.editor].value["layers"] == [], "which does not fit another size"
+    event = SimpleNamespace(settings=None, src="data:image/png;base64,AAAA")
+    assert set(handlers.receive(values(handlers), event)) == {handlers.easel.notice}  # type: ignore[arg-type]
+
+
+def test_a_picture_made_here_gives_back_all_its_settings(tabs: dict[str, ChangeHandlers]) -> None:
+    handlers = tabs["inpaint"]
+    assert isinstance(handlers, InpaintHandlers)
+    asked = values(handlers, prompt="an owl", left=8, steps=1) | {handlers.mode: "outpaint"}
+    *_, result = handlers.runtime.run(handlers.requests(asked)[0])
+    filled = handlers.settings(result.images[0].settings)  # type: ignore[union-attr]
+    assert filled[handlers.mode] == "outpaint" and filled[handlers.own["outpaint"]["left"]] == 8
+    assert filled[handlers.controls["steps"]] == 1
+
+
+def test_a_broken_file_changes_nothing(tabs: dict[str, ChangeHandlers], tmp_path: Path) -> None:
+    (tmp_path / "words.png").write_text("not a picture")
+    huge = io.BytesIO()
+    Image.new("1", (12_000, 12_000)).save(huge, "PNG")
+    (tmp_path / "huge.png").write_bytes(huge.getvalue())
+    easel = tabs["edit"].easel
+    for name, says in (("words.png", "no picture that can be read"), ("huge.png", "shrink it")):
+        assert set(answer := easel.open(str(tmp_path / name))) == {easel.notice} and says in answer[easel.notice]
+        answer = easel.load(values(tabs["edit"]), str(tmp_path / name))
+        assert set(answer) == {easel.notice} and says in answer[easel.notice]
