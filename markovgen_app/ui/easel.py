@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,8 @@ class Easel:
     def download(self, values: Components) -> Components:
         """The mask as a file to save: white where it is painted."""
         try:
-            file = {"src": preview_url(mask_picture(self.mask(values))), "name": f"{values[self.source].name}-mask"}
+            mask, name = mask_picture(self.mask(values)), f"{values[self.source].name}-mask"
+            file = {"src": preview_url(mask), "name": name, "ticket": secrets.token_hex(4)}  # anew for every press
         except UserError as error:
             return {self.notice: notice_html(str(error))}
         return {self.shown: {"save": file}, self.notice: ""}

@@ -1,5 +1,5 @@
 // Below the editor: which tokens a run would change, masks to save; and pictures that are dropped or pasted.
-// value = null, {src, says}, or {save: {src, name}}
+// value = null, {src, says}, or {save: {src, name, ticket}}
 const figure = element.querySelector(".mg-touched");
 const column = element.closest(".mg-source");
 
