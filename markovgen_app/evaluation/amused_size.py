@@ -83,7 +83,8 @@ def write_checkpoint(folder: Path, shapes: Shapes) -> None:
         lookup_from_codebook=True,
         **shapes.tokenizer,
     ).save_pretrained(folder / "vqvae")
-    AmusedScheduler(mask_token_id=sizes["vocab_size"] - 1).save_pretrained(folder / "scheduler")
+    scheduler: Any = AmusedScheduler(mask_token_id=sizes["vocab_size"] - 1)
+    scheduler.save_pretrained(folder / "scheduler")
     grid = (sizes["sample_size"],) * 2
     MarkovRandomField("directional", sizes["codebook_size"], grid).save_pretrained(folder / "mrf")
     parts = {
@@ -114,7 +115,8 @@ def use_checkpoint(folder: Path, device: str, dtype: torch.dtype, threads: int) 
     synchronize(pipeline.device)
     report: dict[str, Any] = {"load_seconds": time.perf_counter() - started, "methods": {}}
     for method in NAMES:
-        for event in pipeline.run(GenerateRequest(prompt="a robot", method=method, seed=0, **pipeline.defaults)):
+        request = GenerateRequest.validated(prompt="a robot", method=method, seed=0, **pipeline.defaults)
+        for event in pipeline.run(request):
             if isinstance(event, Result):
                 report["methods"][method] = event.images[0].model_seconds
         print(f"aMUSEd's size, {method}", file=sys.stderr, flush=True)
@@ -131,11 +133,12 @@ def training_step_seconds(parametrisation: str, codes: int, side: int, device: t
     hidden = torch.rand(batch, positions, generator=generator) < 0.5
     states = States(targets.masked_fill(hidden, codes), torch.zeros(1), targets, torch.zeros(1)).to(device)
     logits = torch.randn(batch, positions, codes, generator=generator).to(device)
+    stage = Stage.model_validate({"objective": "conditional"})
     seconds = []
     for _ in range(2):  # the first one makes Adam's state
         synchronize(device)
         started = time.perf_counter()
-        undecided_loss(model, states, logits, Stage(objective="conditional")).backward()
+        undecided_loss(model, states, logits, stage).backward()
         optimizer.step()
         optimizer.zero_grad()
         synchronize(device)
