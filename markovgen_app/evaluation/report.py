@@ -550,11 +550,11 @@ def main(
             reconstructions=reconstructions,
             cache=Path("runs/evaluation"),
         )
-        report = plain(report)
+        report = {**plain(report), "command": command(methods, images, seeds, split, reconstructions)}
         if sheet_path:
             sheet(pictures, sheet_path)
         if out:
-            write_report({**report, "command": command(methods, images, seeds, split, reconstructions)}, out)
+            write_report(report, out)
     print(json.dumps(report) if as_json else text_table(report))
 
 

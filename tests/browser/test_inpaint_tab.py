@@ -32,7 +32,12 @@ def press(page: Page, name: str) -> None:
 
 def stroke(page: Page) -> None:
     """A short stroke with the brush, near the middle of the picture."""
-    box = tab(page).locator(".mg-editor canvas").first.bounding_box()
+    canvas = tab(page).locator(".mg-editor canvas").first
+    canvas.scroll_into_view_if_needed()
+    box, earlier = canvas.bounding_box(), None
+    while box != earlier:  # the page may still be scrolling
+        page.wait_for_timeout(300)
+        box, earlier = canvas.bounding_box(), box
     assert box
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x - 30, y)
