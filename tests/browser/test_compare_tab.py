@@ -60,6 +60,7 @@ def finish(page: Page) -> None:
 
 
 def compare(page: Page) -> None:
+    expect(prompt_box(page)).not_to_have_value("")  # a link is read after the page stands
     press(page, "Compare")
     finish(page)
 
