@@ -17,7 +17,7 @@ from markovgen_app.requests import PictureRequest
 
 from .easel import Easel
 from .handlers import Components, Handlers, request_from
-from .source import before_picture
+from .source import before_picture, touched
 from .stage import StageRun, preview_url
 from .words import notice_html
 
@@ -30,15 +30,25 @@ class ChangeHandlers(Handlers):
 
     Attributes:
         easel: the picture and its mask.
+        choice: the tab's own choice of how the picture is changed.
         own: by task, the controls of what only its request has.
     """
 
     easel: Easel
+    choice: gr.Radio
     own: Mapping[str, Controls]
 
     @abstractmethod
     def requests(self, values: Components) -> Sequence[PictureRequest]:
         """What is asked for, one after the other.
+
+        Raises:
+            UserError: one line on the first thing that is wrong.
+        """
+
+    @abstractmethod
+    def example(self, values: Components) -> PictureRequest:
+        """A request whatever the words, which says by its mask what a run would change.
 
         Raises:
             UserError: one line on the first thing that is wrong.
@@ -50,7 +60,7 @@ class ChangeHandlers(Handlers):
 
     @property
     def inputs(self) -> set[Block]:
-        return super().inputs | self.known | {part for controls in self.own.values() for part in controls.values()}
+        return super().inputs | self.known | set(self._own_parts)
 
     @property
     def known(self) -> set[Block]:
@@ -63,8 +73,11 @@ class ChangeHandlers(Handlers):
 
     @property
     def filled(self) -> list[Block]:
-        own = [part for controls in self.own.values() for part in controls.values()]
-        return [*super().filled, *own, *self.easel.parts]
+        return [*super().filled, *self._own_parts, *self.easel.parts]
+
+    @property
+    def _own_parts(self) -> list[Block]:
+        return [self.choice, *(part for controls in self.own.values() for part in controls.values())]
 
     def fields(self, values: Components, task: str) -> dict[str, Any]:
         """A request's fields but for the mask; a control without a value leaves the request's own default."""
@@ -84,6 +97,14 @@ class ChangeHandlers(Handlers):
                     yield {self.stage: run.result(event), self.notice: notice_html(" ".join(event.notes))}
                 else:
                     yield {self.stage: run.step(event)}
+
+    def show_tokens(self, values: Components) -> Components:
+        """What a run would change."""
+        try:
+            picture, says = touched(self.runtime.pipeline, self.example(values))
+        except UserError as error:
+            return {self.easel.notice: notice_html(str(error)), self.easel.shown: None}
+        return {self.easel.shown: {"src": preview_url(picture), "says": says}, self.easel.notice: ""}
 
     def receive(self, values: Components, event: gr.EventData) -> Components:
         """A picture with the settings that are its own, or the picture alone, for the next change of it."""

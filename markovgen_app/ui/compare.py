@@ -16,11 +16,10 @@ from markovgen_app.requests import GenerateRequest
 from markovgen_app.runtime import Runtime
 
 from .comparison import ComparisonRun
-from .controls import advanced_options, ask, fold, method_choices, seed_control
+from .controls import QUIETLY, advanced_options, ask, fold, method_choices, seed_control, stage_block
 from .examples import load_comparisons
 from .handlers import Components, Handlers, request_from, wire
 from .limits import VisitorLimit
-from .theme import stage_script, static
 from .words import notice_html
 
 _NO_FIELD = (
@@ -104,16 +103,11 @@ def compare_tab(runtime: Runtime, limit: VisitorLimit, examples: Path, *, metada
                 advanced = advanced_options(pipeline, first)
                 keep = gr.Checkbox(metadata, label="Keep the settings inside the PNG files", elem_classes="mg-wide")
         with gr.Column(elem_classes="mg-picture"):
-            stage = gr.HTML(
-                html_template=static("compare.html"),
-                js_on_load=stage_script("divide.js", "compare.js"),
-                apply_default_css=False,
-                elem_classes="mg-stage-block",
-            )
+            stage = stage_block("compare")
     controls = {"prompt": head.prompt, "seed": seed, **advanced}
     handlers = CompareHandlers(
         "compare", runtime, limit, controls, keep, stage, head.notice, methods, examples, comparing(runtime)
     )
     wire(handlers, head, methods)
-    stage.examples(handlers.show_examples, None, stage, queue=False, show_progress="hidden", api_visibility="private")
+    stage.examples(handlers.show_examples, None, stage, **QUIETLY)
     return handlers

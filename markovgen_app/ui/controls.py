@@ -12,6 +12,8 @@ from markovgen_app.methods import EXPLAINED, TITLES
 from markovgen_app.pipeline import MarkovGenPipeline
 from markovgen_app.requests import DecodingRequest, EditRequest, GenerateRequest
 
+from .theme import stage_script, static
+
 _SHORT = ("early-exit", "markovgen", "rescheduled", "halton")
 _CONFIDENT = ("full", "early-exit", "markovgen", "rescheduled")
 NOT_FOR_ALL: Mapping[str, Sequence[str]] = {
@@ -59,6 +61,10 @@ _IN_WORDS = {
 """Where the request's own description is for people who know the code."""
 
 
+QUIETLY: Mapping[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""Options of an event that needs no model: at once, without a sign of work, and not for programs."""
+
+
 @dataclass(frozen=True, eq=False)
 class Ask:
     """What stands at the head of a tab."""
@@ -85,6 +91,17 @@ def ask(label: str, run: str, *, lines: int = 3) -> Ask:
         start = gr.Button(run, variant="primary", size="lg", elem_classes="mg-run")
         stop = gr.Button("Stop", variant="stop", size="lg", elem_classes="mg-stop")
     return Ask(prompt, hints, notice, start, stop)
+
+
+def stage_block(name: str, **props: Any) -> gr.HTML:
+    """Lays out where pictures are shown: static/`name`.html, run by static/`name`.js; call inside the tab's column."""
+    return gr.HTML(
+        html_template=static(f"{name}.html"),
+        js_on_load=stage_script("divide.js", f"{name}.js"),
+        apply_default_css=False,
+        elem_classes="mg-stage-block",
+        **props,
+    )
 
 
 def fold(target: str, title: str, *, open: bool = False) -> None:

@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -16,6 +15,7 @@ from markovgen_app.decoding import masks
 from markovgen_app.errors import UserError
 from markovgen_app.intake import mask_picture
 
+from .controls import QUIETLY
 from .handlers import Components
 from .source import BRUSHES, Source, editor_value, from_url, mask_file, painted, take_in
 from .stage import preview_url
@@ -183,7 +183,6 @@ def easel(titles: str, label: str, first: Path | None) -> Easel:
         elem_classes="mg-shown",
     )
     parts = Easel(held, editor, empty, upload, notice, shown, edges, tokens)
-    quietly: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     known: set[Block] = {held, editor}
     tools: dict[gr.Button, Callable[[Components], Components]] = {
         invert: lambda values: parts.changed(values, lambda mask, source: masks.invert(mask)),
@@ -192,9 +191,9 @@ def easel(titles: str, label: str, first: Path | None) -> Easel:
         download: parts.download,
     }
     for button, work in tools.items():
-        button.click(work, {*known, *edges} if button is mark else known, parts.parts, **quietly)
-    upload.upload(parts.open, upload, parts.parts, **quietly)
+        button.click(work, {*known, *edges} if button is mark else known, parts.parts, **QUIETLY)
+    upload.upload(parts.open, upload, parts.parts, **QUIETLY)
     mask_upload.upload(
-        lambda values: parts.load(values, values[mask_upload]), {*known, mask_upload}, parts.parts, **quietly
+        lambda values: parts.load(values, values[mask_upload]), {*known, mask_upload}, parts.parts, **QUIETLY
     )
     return parts

@@ -9,22 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.blocks import Block
 
 from markovgen_app.decoding.editing import STRENGTHS
-from markovgen_app.errors import UserError
 from markovgen_app.requests import EditRequest, PictureRequest
 from markovgen_app.runtime import Runtime
 
 from .changes import ChangeHandlers
-from .controls import about, advanced_options, ask, fold, seed_control
+from .controls import QUIETLY, about, advanced_options, ask, fold, seed_control, stage_block
 from .easel import easel
 from .handlers import Components, Handlers, wire
 from .limits import VisitorLimit
-from .source import touched
-from .stage import preview_url
-from .theme import stage_script, static
-from .words import notice_html
 
 _TITLE = (
     '<h2 class="mg-easel-title">Picture to edit</h2>'
@@ -36,25 +30,11 @@ _METHODS = {"full": "Full: the transformer alone", "markovgen": "MarkovGen: the 
 
 @dataclass(frozen=True, eq=False)
 class EditHandlers(ChangeHandlers):
-    """A picture changed by words alone.
-
-    Attributes:
-        preset: one of `STRENGTHS`, all of them, or None for what the slider says.
-    """
-
-    preset: gr.Radio
-
-    @property
-    def inputs(self) -> set[Block]:
-        return super().inputs | {self.preset}
-
-    @property
-    def filled(self) -> list[Block]:
-        return [*super().filled, self.preset]
+    """A picture changed by words alone; the choice is one of `STRENGTHS`, all, or None for what the slider says."""
 
     def requests(self, values: Components) -> Sequence[PictureRequest]:
         request = self._request(values, {})
-        if values[self.preset] != _STRIP:
+        if values[self.choice] != _STRIP:
             return [request]
         request = request.with_seed()  # an edit is a part of every stronger one with the same seed
         return [request.model_copy(update={"strength": strength, "count": 1}) for strength in STRENGTHS.values()]
@@ -66,17 +46,12 @@ class EditHandlers(ChangeHandlers):
         keep = self.easel.mask(values) if values[self.easel.source] else None
         return EditRequest.validated(**{**self.fields(values, "edit"), **instead}, keep=keep)
 
-    def show_tokens(self, values: Components) -> Components:
-        """What an edit may change."""
-        try:
-            picture, says = touched(self.runtime.pipeline, self._request(values, {"prompt": "anything"}))
-        except UserError as error:
-            return {self.easel.notice: notice_html(str(error)), self.easel.shown: None}
-        return {self.easel.shown: {"src": preview_url(picture), "says": says}, self.easel.notice: ""}
+    def example(self, values: Components) -> EditRequest:
+        return self._request(values, {"prompt": "anything"})
 
     def settings(self, fields: Any) -> Components:
         filled = super().settings(fields)
-        return {**filled, self.preset: _preset(fields["strength"])} if fields.get("task") == "edit" else filled
+        return {**filled, self.choice: _preset(fields["strength"])} if fields.get("task") == "edit" else filled
 
 
 def _preset(strength: float) -> str | None:
@@ -100,13 +75,7 @@ def edit_tab(runtime: Runtime, limit: VisitorLimit, first: Path | None, *, metad
         with gr.Column(elem_classes="mg-ask"):
             head = ask("What should the picture show?", "Run", lines=2)
         with gr.Column(elem_classes="mg-picture"):
-            stage = gr.HTML(
-                html_template=static("stage.html"),
-                js_on_load=stage_script("divide.js", "stage.js"),
-                apply_default_css=False,
-                elem_classes="mg-stage-block",
-                empty="Say what the picture should show, then press Run.",
-            )
+            stage = stage_block("stage", empty="Say what the picture should show, then press Run.")
         with gr.Column(elem_classes="mg-options"):
             preset = gr.Radio(
                 [*((name.capitalize(), name) for name in STRENGTHS), ("All three", _STRIP)],
@@ -130,17 +99,16 @@ def edit_tab(runtime: Runtime, limit: VisitorLimit, first: Path | None, *, metad
 
     controls = {"prompt": head.prompt, "method": method, "count": count, "seed": seed, **advanced}
     own = {"edit": {"strength": strength, "source_prompt": source_prompt, "share": share, "feather": feather}}
-    handlers = EditHandlers("edit", runtime, limit, controls, keep, stage, head.notice, parts, own, preset)
+    handlers = EditHandlers("edit", runtime, limit, controls, keep, stage, head.notice, parts, preset, own)
     wire(handlers, head, method)
-    quietly: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    parts.tokens.click(handlers.show_tokens, handlers.inputs, parts.parts, **quietly)
+    parts.tokens.click(handlers.show_tokens, handlers.inputs, parts.parts, **QUIETLY)
     named = json.dumps(STRENGTHS)
-    preset.input(None, [preset, strength], strength, js=f"(name, now) => ({named})[name] ?? now", **quietly)
+    preset.input(None, [preset, strength], strength, js=f"(name, now) => ({named})[name] ?? now", **QUIETLY)
     strength.input(
         None,
         strength,
         preset,
         js=f"(now) => Object.entries({named}).find(([, value]) => value === now)?.[0] ?? null",
-        **quietly,
+        **QUIETLY,
     )
     return handlers

@@ -11,11 +11,10 @@ import gradio as gr
 from markovgen_app.pipeline import Result
 from markovgen_app.runtime import Runtime
 
-from .controls import advanced_options, ask, fold, method_choices, seed_control
+from .controls import QUIETLY, advanced_options, ask, fold, method_choices, seed_control, stage_block
 from .handlers import Components, Handlers, request_from, wire
 from .limits import VisitorLimit
 from .stage import StageRun
-from .theme import stage_script, static
 from .words import knows_html, notice_html
 
 _FIRST_METHOD = "full"
@@ -53,13 +52,7 @@ def generate_tab(runtime: Runtime, limit: VisitorLimit, examples: list[dict[str,
             head = ask("Describe a picture", "Run")
             forget_seed = gr.Button(size="sm", visible=False, elem_id="forget-seed")
         with gr.Column(elem_classes="mg-picture"):
-            stage = gr.HTML(
-                html_template=static("stage.html"),
-                js_on_load=stage_script("divide.js", "stage.js"),
-                apply_default_css=False,
-                elem_classes="mg-stage-block",
-                examples=examples,
-            )
+            stage = stage_block("stage", examples=examples)
         with gr.Column(elem_classes="mg-options"):
             method = gr.Radio(
                 method_choices(runtime.pipeline, explained=True),
@@ -83,8 +76,7 @@ def generate_tab(runtime: Runtime, limit: VisitorLimit, examples: list[dict[str,
     controls = {"prompt": head.prompt, "method": method, "count": count, "seed": seed, **advanced}
     handlers = GenerateHandlers("generate", runtime, limit, controls, keep, stage, head.notice)
     wire(handlers, head, method)
-    quietly: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    seed.change(handlers.seed_note, seed, forget_seed, trigger_mode="always_last", **quietly)
-    forget_seed.click(lambda: "", None, seed, **quietly)
-    settings_file.upload(handlers.receive_file, settings_file, handlers.filled, **quietly)
+    seed.change(handlers.seed_note, seed, forget_seed, trigger_mode="always_last", **QUIETLY)
+    forget_seed.click(lambda: "", None, seed, **QUIETLY)
+    settings_file.upload(handlers.receive_file, settings_file, handlers.filled, **QUIETLY)
     return handlers

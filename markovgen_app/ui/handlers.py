@@ -17,7 +17,7 @@ from markovgen_app.pictures import read_settings
 from markovgen_app.requests import GenerateRequest
 from markovgen_app.runtime import Runtime
 
-from .controls import NOT_FOR_ALL, Ask, is_read
+from .controls import NOT_FOR_ALL, QUIETLY, Ask, is_read
 from .limits import VisitorLimit
 from .limits import visitor as visitor_of
 from .links import fields_of
@@ -145,7 +145,6 @@ def wire(handlers: Handlers, ask: Ask, methods: gr.components.Component) -> None
         methods: the control of the method, or of several.
     """
     stage, filled = handlers.stage, handlers.filled
-    quietly: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     running = ask.run.click(
         handlers.run,
         inputs=handlers.inputs,
@@ -159,10 +158,10 @@ def wire(handlers: Handlers, ask: Ask, methods: gr.components.Component) -> None
     running.then(None, js=f"() => window.markovgenStages?.[{json.dumps(f'tab-{handlers.tab}')}]?.finish()")
     ask.stop.click(None, cancels=[running])
     ask.prompt.change(
-        handlers.look_up_words, ask.prompt, ask.hints, trigger_mode="always_last", js=_SETTLED_JS, **quietly
+        handlers.look_up_words, ask.prompt, ask.hints, trigger_mode="always_last", js=_SETTLED_JS, **QUIETLY
     )
-    stage.opened(handlers.open_link, None, filled, **quietly)
-    stage.reuse(handlers.reuse_seed, None, [handlers.controls["seed"]], **quietly)
+    stage.opened(handlers.open_link, None, filled, **QUIETLY)
+    stage.reuse(handlers.reuse_seed, None, [handlers.controls["seed"]], **QUIETLY)
     not_for_all = {name: handlers.controls[name] for name in NOT_FOR_ALL if name in handlers.controls}
 
     def show_fields(chosen: str | list[str]) -> list[dict[str, Any]]:
@@ -170,4 +169,4 @@ def wire(handlers: Handlers, ask: Ask, methods: gr.components.Component) -> None
         names = [chosen] if isinstance(chosen, str) else chosen
         return [gr.update(visible=is_read(name, names)) for name in not_for_all]
 
-    methods.change(show_fields, methods, list(not_for_all.values()), **quietly)  # type: ignore[attr-defined]
+    methods.change(show_fields, methods, list(not_for_all.values()), **QUIETLY)  # type: ignore[attr-defined]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import gradio as gr
-from gradio.blocks import Block
 
 from markovgen_app.errors import UserError
 from markovgen_app.patches import patches
@@ -17,13 +16,12 @@ from markovgen_app.requests import Anchor, InpaintRequest, OutpaintRequest, Pict
 from markovgen_app.runtime import Runtime
 
 from .changes import ChangeHandlers
-from .controls import about, advanced_options, ask, fold, method_choices, seed_control
+from .controls import QUIETLY, about, advanced_options, ask, fold, method_choices, seed_control, stage_block
 from .easel import easel
 from .handlers import Components, Handlers, wire
 from .limits import VisitorLimit
-from .source import Source, touched
+from .source import Source
 from .stage import preview_url
-from .theme import stage_script, static
 from .words import notice_html
 
 _TITLES = (
@@ -39,41 +37,21 @@ _ASPECTS = ["1:1", "4:3", "3:2", "16:9", "3:4", "2:3", "9:16"]
 
 @dataclass(frozen=True, eq=False)
 class InpaintHandlers(ChangeHandlers):
-    """A part of a picture anew, or a larger canvas.
-
-    Attributes:
-        mode: the task, "inpaint" or "outpaint".
-    """
-
-    mode: gr.Radio
-
-    @property
-    def inputs(self) -> set[Block]:
-        return super().inputs | {self.mode}
-
-    @property
-    def filled(self) -> list[Block]:
-        return [*super().filled, self.mode]
+    """A part of a picture anew, or a larger canvas; the choice is the task, "inpaint" or "outpaint"."""
 
     def requests(self, values: Components) -> Sequence[PictureRequest]:
         return [self._request(values, {})]
 
     def _request(self, values: Components, instead: dict[str, Any]) -> PictureRequest:
-        task = values[self.mode]
+        task = values[self.choice]
         fields = {**self.fields(values, task), **instead}
         if task == "outpaint":
             return OutpaintRequest.validated(**fields)
         mask = self.easel.mask(values) if values[self.easel.source] else None
         return InpaintRequest.validated(**fields, mask=mask)
 
-    def show_tokens(self, values: Components) -> Components:
-        """What a run would change."""
-        try:
-            request = self._request({**values, self.mode: "inpaint"}, {"prompt": "anything"})
-        except UserError as error:
-            return {self.easel.notice: notice_html(str(error)), self.easel.shown: None}
-        picture, says = touched(self.runtime.pipeline, request)
-        return {self.easel.shown: {"src": preview_url(picture), "says": says}, self.easel.notice: ""}
+    def example(self, values: Components) -> PictureRequest:
+        return self._request({**values, self.choice: "inpaint"}, {"prompt": "anything"})
 
     def frame(self, values: Components) -> str:
         """The picture on the canvas that a run would give it, or why there is none."""
@@ -81,7 +59,7 @@ class InpaintHandlers(ChangeHandlers):
         if source is None or not any(values[asked[name]] for name in (*_SIDES, "aspect")):
             return frame_html(source) if source else ""
         try:
-            request = self._request({**values, self.mode: "outpaint"}, {"prompt": "anything"})
+            request = self._request({**values, self.choice: "outpaint"}, {"prompt": "anything"})
             assert isinstance(request, OutpaintRequest)
             pipeline = self.runtime.pipeline
             windows = next(patches(request, pipeline.size, pipeline.grid)).total
@@ -91,7 +69,7 @@ class InpaintHandlers(ChangeHandlers):
 
     def settings(self, fields: Any) -> Components:
         filled = super().settings(fields)
-        return {**filled, self.mode: fields["task"]} if fields.get("task") in self.own else filled
+        return {**filled, self.choice: fields["task"]} if fields.get("task") in self.own else filled
 
 
 def frame_html(source: Source, request: OutpaintRequest | None = None, windows: int = 1) -> str:
@@ -154,13 +132,7 @@ def inpaint_tab(runtime: Runtime, limit: VisitorLimit, first: Path | None, *, me
         with gr.Column(elem_classes="mg-ask"):
             head = ask("What should be there?", "Run", lines=2)
         with gr.Column(elem_classes="mg-picture"):
-            stage = gr.HTML(
-                html_template=static("stage.html"),
-                js_on_load=stage_script("divide.js", "stage.js"),
-                apply_default_css=False,
-                elem_classes="mg-stage-block",
-                empty="Say what should be there, then press Run.",
-            )
+            stage = stage_block("stage", empty="Say what should be there, then press Run.")
         with gr.Column(elem_classes="mg-options"):
             with gr.Column(elem_classes="mg-painted"):
                 strength = gr.Slider(0.05, 1, step=0.05, label="Strength", **about("strength", InpaintRequest))
@@ -209,12 +181,11 @@ def inpaint_tab(runtime: Runtime, limit: VisitorLimit, first: Path | None, *, me
         "inpaint": {"strength": strength, "grow": grow, "fit": fit},
         "outpaint": {**pads, "aspect": aspect, "anchor": anchor, "fit": windows},
     }
-    handlers = InpaintHandlers("inpaint", runtime, limit, controls, keep, stage, head.notice, parts, own, mode)
+    handlers = InpaintHandlers("inpaint", runtime, limit, controls, keep, stage, head.notice, parts, mode, own)
     wire(handlers, head, method)
-    quietly: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    parts.tokens.click(handlers.show_tokens, handlers.inputs, parts.parts, **quietly)
+    parts.tokens.click(handlers.show_tokens, handlers.inputs, parts.parts, **QUIETLY)
     changes = [
         *(pad.change for pad in pads.values()), aspect.change, anchor.change, windows.change, parts.source.change
     ]  # fmt: skip
-    gr.on(changes, handlers.frame, handlers.inputs - {parts.editor}, frame, trigger_mode="always_last", **quietly)
+    gr.on(changes, handlers.frame, handlers.inputs - {parts.editor}, frame, trigger_mode="always_last", **QUIETLY)
     return handlers

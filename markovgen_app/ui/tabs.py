@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from .controls import QUIETLY
 from .handlers import Components, Handlers
 
 
@@ -31,7 +32,6 @@ class Workplace:
 
     def wire(self, page: gr.Blocks) -> None:
         """Wires all tabs that were added; call once, inside `page`."""
-        quietly: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         carried = {
             name: [handlers.controls["prompt"], handlers.controls["seed"]] for name, handlers in self._handlers.items()
         }
@@ -40,9 +40,9 @@ class Workplace:
         held = {part for handlers in self._handlers.values() for part in handlers.held}
         for name, tab in self._tabs.items():
             js = f"(...values) => window.markovgenTabs.entered({json.dumps(name)}, {json.dumps(list(carried))}, values)"
-            tab.select(None, everything, carried[name], js=js, **quietly)
-            self._handlers[name].stage.send(self.send, held, [self.tabs, *filled], **quietly)
-        page.load(self.open, None, self.tabs, **quietly)
+            tab.select(None, everything, carried[name], js=js, **QUIETLY)
+            self._handlers[name].stage.send(self.send, held, [self.tabs, *filled], **QUIETLY)
+        page.load(self.open, None, self.tabs, **QUIETLY)
 
     def send(self, values: Components, event: gr.EventData) -> Components:
         """Fills in the tab that a picture was sent to, and goes there."""

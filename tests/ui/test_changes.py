@@ -74,7 +74,7 @@ def test_without_a_picture_a_line_says_so(tabs: dict[str, ChangeHandlers]) -> No
 def test_the_other_mode_widens(tabs: dict[str, ChangeHandlers]) -> None:
     handlers = tabs["inpaint"]
     assert isinstance(handlers, InpaintHandlers)
-    asked = values(handlers, prompt="an owl", left=8, feather=0) | {handlers.mode: "outpaint"}
+    asked = values(handlers, prompt="an owl", left=8, feather=0) | {handlers.choice: "outpaint"}
     (request,) = handlers.requests(asked)
     assert isinstance(request, OutpaintRequest) and request.padding.left == 8 and request.fit == "crop"
     assert "32 × 32 → 40 × 32 pixels" in handlers.frame(asked)
@@ -86,7 +86,7 @@ def test_the_other_mode_widens(tabs: dict[str, ChangeHandlers]) -> None:
 def test_three_strengths_are_one_way(tabs: dict[str, ChangeHandlers]) -> None:
     handlers = tabs["edit"]
     assert isinstance(handlers, EditHandlers)
-    asked = values(handlers, half(), prompt="an owl", count=4) | {handlers.preset: "strip"}
+    asked = values(handlers, half(), prompt="an owl", count=4) | {handlers.choice: "strip"}
     requests = handlers.requests(asked)
     assert [request.strength for request in requests if isinstance(request, EditRequest)] == [0.25, 0.5, 1.0]
     assert len({request.seed for request in requests}) == 1 and requests[0].seed is not None
@@ -119,10 +119,10 @@ def test_a_picture_from_another_tab_brings_its_words_and_seed(tabs: dict[str, Ch
 def test_a_picture_made_here_gives_back_all_its_settings(tabs: dict[str, ChangeHandlers]) -> None:
     handlers = tabs["inpaint"]
     assert isinstance(handlers, InpaintHandlers)
-    asked = values(handlers, prompt="an owl", left=8, steps=1) | {handlers.mode: "outpaint"}
+    asked = values(handlers, prompt="an owl", left=8, steps=1) | {handlers.choice: "outpaint"}
     *_, result = handlers.runtime.run(handlers.requests(asked)[0])
     filled = handlers.settings(result.images[0].settings)  # type: ignore[union-attr]
-    assert filled[handlers.mode] == "outpaint" and filled[handlers.own["outpaint"]["left"]] == 8
+    assert filled[handlers.choice] == "outpaint" and filled[handlers.own["outpaint"]["left"]] == 8
     assert filled[handlers.controls["steps"]] == 1
 
 
