@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from markovgen_app.evaluation.report import command
 from markovgen_app.results import HEAD, load_results, markdown
 
 ROOT = Path(__file__).parents[1]
@@ -64,8 +63,3 @@ def test_nothing_measured_is_no_table(tmp_path: Path) -> None:
 def test_the_readme_shows_the_measured_table() -> None:
     results, readme = load_results(), (ROOT / "README.md").read_text()
     assert "held-out prompts" not in readme if results is None else markdown(results) in readme
-
-
-def test_the_command_names_what_is_unusual_only() -> None:
-    assert command("full,halton", 500, "0", "test", 0) == "markovgen evaluate --methods full,halton --images 500"
-    assert command("full", 9, "0,1", "tune", 10).endswith("--images 9 --seeds 0,1 --split tune --reconstructions 10")

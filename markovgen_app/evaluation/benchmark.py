@@ -33,8 +33,8 @@ from ..requests import GenerateRequest
 from ..runtime import Runtime, load_runtime
 from ..settings import load_settings
 from .amused_size import TRANSFORMER, measure_checkpoint, peak_memory_mb, text_lines
+from .generation import available, parse_methods
 from .output import plain, write_report
-from .report import available, parse_methods
 from .waits import app_ready_seconds, first_preview_seconds, scenes_per_second
 
 PROMPT = "a panda next to a pizza on a brick wall"

@@ -32,10 +32,11 @@ from ..models.scorer import Reading, Scorer
 from ..pipeline import MarkovGenPipeline
 from ..requests import MAX_SEED, EditRequest, InpaintRequest, PictureRequest
 from ..runtime import choose_device, load_runtime
-from ..settings import DEFAULT_MODEL, load_settings, model_path
+from ..settings import load_settings
 from . import metrics
-from .output import aligned, cell, plain, sheet, write_report
-from .report import available, encode, load_scorer, look, progress, scenes_for
+from .generation import available
+from .judging import encode, load_scorer, look, scenes_for
+from .output import aligned, cell, plain, progress, sheet, write_report
 
 Task = Literal["inpaint", "edit"]
 Change = Literal["replaced", "removed", "noun", "background"]
@@ -378,8 +379,7 @@ def main(
         if images < 2:
             raise UserError(f"Images must be 2 or more, not {images}: intervals need several cases.")
         settings = load_settings(model=model, mrf=mrf, device=device)
-        folder = scorer_folder or Path(model_path(DEFAULT_MODEL)) / "scorer"
-        scorer = load_scorer(folder, choose_device(settings.device))
+        scorer = load_scorer(scorer_folder, choose_device(settings.device))
         pipeline = load_runtime(settings).pipeline
         variants = available(variants, pipeline)
         report, pictures = evaluate(pipeline, scorer, task, variants, images, split=split)

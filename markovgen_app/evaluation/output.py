@@ -1,9 +1,11 @@
-"""How reports leave the commands: tables for people, JSON files, and a sheet of pictures."""
+"""How reports leave the commands: tables for people, JSON files, a sheet of pictures; and how far the work is."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +113,15 @@ def text_table(report: Mapping[str, Any]) -> str:
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def progress(items: Sequence, what: str) -> Iterator:
+    """The items, with their progress on standard error every few seconds."""
+    started = last = time.monotonic()
+    for number, item in enumerate(items):
+        yield item
+        now = time.monotonic()
+        if now - last > 10:
+            last = now
+            left = (now - started) / (number + 1) * (len(items) - number - 1)
+            print(f"{what}: {number + 1}/{len(items)}, {left / 60:.1f} minutes left", file=sys.stderr, flush=True)

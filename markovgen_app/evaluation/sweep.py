@@ -33,11 +33,13 @@ from ..pictures import write_error
 from ..pipeline import MarkovGenPipeline, check_field, load_field
 from ..pixels import to_levels
 from ..runtime import choose_device, load_runtime
-from ..settings import DEFAULT_MODEL, load_settings, model_path
+from ..settings import load_settings
 from . import metrics
 from .exits import EARLY_EXIT, Variant, finalised
-from .output import aligned, cell, plain, write_report
-from .report import Reference, judged_values, load_scorer, look, progress, reference_for, request_for, scenes_for
+from .generation import request_for
+from .judging import judged_values, load_scorer, look, scenes_for
+from .output import aligned, cell, plain, progress, write_report
+from .quality import Reference, reference_for
 
 FULL = "full"
 MEASURES = ("scene_fd", "cmmd", "bigram_divergence", "prompt_accuracy")
@@ -278,8 +280,7 @@ def main(
         if images < 2:
             raise UserError(f"Images must be 2 or more, not {images}: intervals need several prompts.")
         settings = load_settings(model=model, device=device)
-        folder = scorer_folder or Path(model_path(DEFAULT_MODEL)) / "scorer"
-        scorer = load_scorer(folder, choose_device(settings.device))
+        scorer = load_scorer(scorer_folder, choose_device(settings.device))
         pipeline = load_runtime(settings).pipeline
         named = {_name(Path(path)): load_field(Path(path)) for path in fields.split(",") if path}
         if not named and pipeline.mrf is not None:

@@ -356,7 +356,7 @@ def _parsed(methods: str) -> dict[str, dict[str, Any]]:
     """The methods' settings; none for ''."""
     if not methods.strip():
         return {}
-    from ..evaluation.report import parse_methods
+    from ..evaluation.generation import parse_methods
 
     return parse_methods(methods)
 

@@ -11,7 +11,7 @@ import torch
 from markovgen_app.errors import UserError
 from markovgen_app.evaluation import amused_size, benchmark, waits
 from markovgen_app.evaluation.amused_size import TRANSFORMER, Shapes
-from markovgen_app.evaluation.report import parse_methods
+from markovgen_app.evaluation.generation import parse_methods
 from markovgen_app.methods import NAMES
 from markovgen_app.runtime import Runtime
 from tests.builders import tiny_checkpoint, tiny_ladder, tiny_pipeline

@@ -1,22 +1,26 @@
 """`markovgen evaluate` on tiny random models of the real classes: the shape of the report, its promises, bad input."""
 
+import inspect
 import json
-import math
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
+from markovgen_app import cli
 from markovgen_app.data.scenes import SceneDataset
-from markovgen_app.data.vocabulary import NOUNS
 from markovgen_app.errors import UserError
 from markovgen_app.evaluation import report
-from markovgen_app.vocabulary import Vocabulary
-from tests.builders import tiny_checkpoint, tiny_pipeline, tiny_transformer
+from markovgen_app.evaluation.generation import parse_methods, request_for
+from markovgen_app.evaluation.judging import ACCURACIES
+from markovgen_app.evaluation.output import plain
+from markovgen_app.models.mrf import MarkovRandomField
+from tests.builders import TINY_CODES, TINY_GRID, tiny_checkpoint, tiny_pipeline
 from tests.scorers import tiny_scorer
 
-METHODS = report.parse_methods("full:steps=3,early-exit:steps=3:exit_step=2")
+METHODS = parse_methods("full:steps=3,early-exit:steps=3:exit_step=2")
 MEASURES = (
     "scene_fd",
     "cmmd",
@@ -68,7 +72,7 @@ def test_the_report_has_the_promised_shape(evaluated):
     full, early = found["methods"].values()
     assert (full["transformer_calls"], early["transformer_calls"]) == (3, 2)
     assert "difference" not in full and set(early["difference"]) == set(MEASURES)
-    json.loads(json.dumps(report.plain(found), allow_nan=False))
+    json.loads(json.dumps(plain(found), allow_nan=False))
 
 
 def test_the_same_call_gives_the_same_numbers_and_uses_the_cache(evaluated):
@@ -90,110 +94,16 @@ def test_the_tokenizer_is_measured_too(evaluated):
     found = evaluated[0][0]["reconstruction"]
     assert found["images"] == 3 and 0 < found["codebook_use"] <= 1
     assert 0 < found["psnr_128"] < 60 and 0 < found["psnr_256"] < 60
-    assert set(report.ACCURACIES) <= set(found)
+    assert set(ACCURACIES) <= set(found)
 
 
 def test_prompts_are_held_out_and_pictures_are_those_that_the_pipeline_makes(pipeline, evaluated):
     _, pictures = evaluated[0]
     scenes = SceneDataset(0, split="test")
     assert [caption for caption, _ in pictures] == [scenes.scene(index).caption for index in range(4)]
-    request = report.request_for(scenes.scene(2), 0, 2, METHODS["full:steps=3"])
+    request = request_for(scenes.scene(2), 0, 2, METHODS["full:steps=3"])
     made = pipeline(request.prompt, **request.model_dump(exclude={"prompt"}))
     assert np.array_equal(made.images[0].image, pictures[2][1])
-
-
-def test_methods_that_share_a_loop_give_the_same_pictures_from_one_run_of_it(pipeline, monkeypatch):
-    methods = report.parse_methods(
-        "early-exit:steps=6:exit_step=2,full:steps=6,markovgen:steps=6:exit_step=3:finalise=perturb:mrf_iterations=1,"
-        "rescheduled:steps=6,early-exit:steps=6:temperature=0.5"
-    )
-    assert list(report.exits_of_full(pipeline, methods)) == list(methods)[:3]
-    assert report.exits_of_full(pipeline, report.parse_methods("full,rescheduled")) == {}
-    scenes = [SceneDataset().scene(index) for index in range(3)]
-    apart = report.generate(pipeline, scenes, (0, 1), methods)
-    monkeypatch.setattr(report, "_TIMED", 1)
-    shared = report.generate(pipeline, scenes, (0, 1), methods)
-    for name in methods:
-        assert torch.stack(apart[name].tokens).equal(torch.stack(shared[name].tokens)), name
-        assert [a.tobytes() for a in apart[name].images] == [b.tobytes() for b in shared[name].images]
-    assert len(shared["full:steps=6"].model_seconds) == 2 and len(apart["full:steps=6"].model_seconds) == 6
-
-
-def test_every_prompt_and_seed_has_its_own_noise_and_methods_share_it():
-    scene = SceneDataset().scene(0)
-    seeds = [report.request_for(scene, seed, index, {}).seed for seed in (0, 1) for index in range(50)]
-    assert len(set(seeds)) == 100
-    assert {report.request_for(scene, 1, 7, fields).seed for fields in METHODS.values()} == {1_000_010}
-
-
-def test_averages_over_seeds_keep_prompts_apart():
-    scenes = [SceneDataset().scene(index) for index in range(3)]
-    right = report.Reading((), scenes[1].background, scenes[1].style)
-    wrong = report.Reading((), "nowhere", "none")
-    values = report.judged_values(scenes, [wrong, right, wrong, wrong, wrong, wrong])
-    assert values["background_accuracy"].tolist() == [0, 0.5, 0]
-    assert np.isnan(values["place_accuracy"]).any()
-
-
-def test_methods_and_seeds_as_typed():
-    parsed = report.parse_methods("full, early-exit:exit_step=8:temperature=0.7")
-    assert list(parsed) == ["full", "early-exit:exit_step=8:temperature=0.7"]
-    assert report.parse_seeds("3, 1") == [3, 1]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("fastest", "Method must be one of"),
-        ("", "Method must be one of"),
-        ("full:steps", "early-exit:exit_step=12"),
-        ("full:steps=0", "Steps must be a whole number between 1"),
-        ("full:speed=3", "no setting called 'speed'"),
-        ("early-exit:steps=4:exit_step=5", "Exit step"),
-    ],
-)
-def test_bad_methods_are_named(text, message):
-    with pytest.raises(UserError, match=message):
-        report.parse_methods(text)
-
-
-@pytest.mark.parametrize("text", ["", "a", "1,,2", "-1", "2,2"])
-def test_bad_seeds_are_named(text):
-    with pytest.raises(UserError, match=r"[Ss]eeds"):
-        report.parse_seeds(text)
-
-
-def test_a_missing_or_damaged_scorer_is_named(tmp_path):
-    with pytest.raises(UserError, match="markovgen train scorer"):
-        report.load_scorer(tmp_path)
-    tiny_scorer().save_pretrained(tmp_path)
-    assert report.load_scorer(tmp_path).config.size == 128
-    weights = next(tmp_path.glob("*.safetensors"))
-    weights.write_bytes(weights.read_bytes()[:500])
-    with pytest.raises(UserError, match="copy it again"):
-        report.load_scorer(tmp_path)
-
-
-def test_a_scorer_that_knows_too_little_is_named(pipeline):
-    everything = Vocabulary(nouns={noun.name: noun.emoji for noun in NOUNS})
-    larger = type(pipeline)(tiny_transformer(), pipeline.tokenizer, pipeline.text_encoder, everything)
-    with pytest.raises(UserError, match="vocabulary: full"):
-        report.scenes_for(larger, tiny_scorer(), "test")
-    assert len(report.scenes_for(pipeline, tiny_scorer(), "tune").nouns) == len(tiny_scorer().config.nouns)
-    with pytest.raises(UserError, match="split"):
-        report.scenes_for(pipeline, tiny_scorer(), "best")
-
-
-def test_pictures_of_other_sizes_are_brought_to_the_scorers():
-    small, large = Image.new("RGB", (32, 32), (255, 0, 0)), Image.new("RGB", (256, 256), (255, 0, 0))
-    pixels = report.to_pixels([small, large], 128, "cpu")
-    assert pixels.shape == (2, 3, 128, 128)
-    assert torch.equal(pixels[0], pixels[1]) and pixels[0, 0].min() == 1 and pixels[0, 1].max() == -1
-
-
-def test_numbers_are_plain_in_json():
-    found = report.plain({"a": math.nan, "b": [1 / 3, 2], "c": {"d": math.inf}, "e": "x"})
-    assert found == {"a": None, "b": [0.33333, 2], "c": {"d": None}, "e": "x"}
 
 
 def test_the_command_prints_one_object_or_a_table_and_writes_files(tmp_path, monkeypatch, capsys):
@@ -211,3 +121,54 @@ def test_the_command_prints_one_object_or_a_table_and_writes_files(tmp_path, mon
     assert Image.open(tmp_path / "b/sheet.png").width > 128
     with pytest.raises(UserError, match="2 or more"):
         report.main(model, "full", 1, "0", **options)
+
+
+def test_the_command_names_what_is_unusual_only():
+    assert report.command("full,halton", 500, "0", "test", 0) == "markovgen evaluate --methods full,halton --images 500"
+    assert report.command("full", 9, "0,1", "tune", 10).endswith(
+        "--images 9 --seeds 0,1 --split tune --reconstructions 10"
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"seeds": "0,1", "split": "tune", "references": 9, "reconstructions": 3},
+        {"scorer_folder": Path("my scorer"), "model": "runs/a b", "mrf": "runs/field", "device": "cpu"},
+    ],
+)
+def test_the_stored_command_asks_for_the_same(given, monkeypatch):
+    """Typed into the command line, it calls `main` with what it was made of."""
+    asked = {"methods": "full,early-exit:exit_step=8", "images": 9, "seeds": "0", "split": "test", "reconstructions": 0}
+    asked |= given
+    usual = {name: parameter.default for name, parameter in inspect.signature(report.main).parameters.items()}
+    called = {}
+
+    def main(model, methods, images, seeds, as_json, **others):
+        called.update(model=model, methods=methods, images=images, seeds=seeds, as_json=as_json, **others)
+
+    monkeypatch.setattr(report, "main", main)
+    with pytest.raises(SystemExit) as done:
+        cli.main(shlex.split(report.command(**asked))[1:])
+    assert done.value.code == 0
+    assert called == {**usual, **asked}
+
+
+def test_the_stored_command_measures_the_same(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tiny_checkpoint(tmp_path / "a model")
+    tiny_scorer().save_pretrained(tmp_path / "scorer")
+    field = MarkovRandomField("low-rank", TINY_CODES, TINY_GRID, rank=2)
+    field.save_pretrained(tmp_path / "field")
+    monkeypatch.setenv("MARKOVGEN_MODEL", "a model")
+    options = {"scorer_folder": Path("scorer"), "mrf": "field", "device": "cpu", "references": 4, "split": "tune"}
+    report.main(None, "full:steps=2,markovgen:steps=2:exit_step=1", 2, "3", True, **options)
+    first = json.loads(capsys.readouterr().out)
+    monkeypatch.delenv("MARKOVGEN_MODEL")
+    with pytest.raises(SystemExit):
+        cli.main([*shlex.split(first["command"])[1:], "--json"])
+    second = json.loads(capsys.readouterr().out)
+    for values in (*first["methods"].values(), *second["methods"].values()):
+        values.pop("model_seconds")
+    assert first == second

@@ -1,0 +1,146 @@
+"""What is asked of methods, as typed or prompt by prompt, and the pictures that they make of it.
+
+A method is a name, with options after colons where it departs from the defaults: `full`, `early-exit:exit_step=12`,
+`full:guidance_scale=2:temperature=0.8`. Pictures are made one by one, as the app makes them, the methods in turn, so
+that their times are comparable.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from ..data.scenes import Scene
+from ..errors import UserError
+from ..pipeline import MarkovGenPipeline, Result
+from ..requests import MAX_SEED, GenerateRequest
+from .exits import EARLY_EXIT, Variant, finalised
+from .output import progress
+
+_TIMED = 12
+
+
+@dataclass
+class Made:
+    """What one method made, seed by seed, prompt by prompt; times and calls only of pictures run by themselves."""
+
+    images: list[Image.Image] = field(default_factory=list)
+    tokens: list[Tensor] = field(default_factory=list)
+    model_seconds: list[float] = field(default_factory=list)
+    transformer_calls: list[int] = field(default_factory=list)
+
+    def add(self, result: Result) -> None:
+        """The picture of a run."""
+        picture = result.images[0]
+        self.images.append(picture.image)
+        self.tokens.append(result.frames[-1][0].cpu())
+        self.model_seconds.append(picture.model_seconds)
+        self.transformer_calls.append(picture.transformer_calls)
+
+
+def parse_methods(text: str) -> dict[str, dict[str, Any]]:
+    """Methods as typed → fields of a request. "full,early-exit:exit_step=8" has two.
+
+    Raises:
+        UserError: one line on what is wrong.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name in (part.strip() for part in text.split(",")):
+        method, *options = name.split(":")
+        pairs = [option.partition("=") for option in options]
+        if any(not value for _, _, value in pairs):
+            raise UserError(f"{name!r} is no method: write options as in early-exit:exit_step=12.")
+        fields = {"method": method, **{key: value for key, _, value in pairs}}
+        GenerateRequest.validated(prompt="a panda", **fields)
+        found[name] = fields
+    return found
+
+
+def available(methods: Mapping[str, dict[str, Any]], pipeline: MarkovGenPipeline) -> dict[str, dict[str, Any]]:
+    """The methods that a pipeline can do; those it cannot are named on standard error."""
+    left_out = [name for name, fields in methods.items() if fields["method"] not in pipeline.methods]
+    if left_out:
+        print(f"Left out for want of a random field: {', '.join(left_out)}.", file=sys.stderr)
+    return {name: fields for name, fields in methods.items() if name not in left_out}
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds as typed: "0,1,2".
+
+    Raises:
+        UserError: not whole numbers, or none.
+    """
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"Seeds are whole numbers parted by commas, such as 0,1,2, not {text!r}.") from None
+    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise UserError("Seeds are different whole numbers of 0 or more.")
+    return seeds
+
+
+def request_for(scene: Scene, seed: int, index: int, fields: Mapping[str, Any]) -> GenerateRequest:
+    """The request for prompt `index`: its noise is its own, and the same for every method."""
+    noise = (seed * 1_000_003 + index) % (MAX_SEED + 1)
+    return GenerateRequest.validated(prompt=scene.caption, seed=noise, **fields)
+
+
+def generate(
+    pipeline: MarkovGenPipeline, scenes: Sequence[Scene], seeds: Sequence[int], methods: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Made]:
+    """Pictures of every scene's caption, with every seed, by every method in turn.
+
+    The first `_TIMED` prompts of each seed are run method by method, which is where times and calls come from. After
+    them, methods that leave the loop of `full` early get their pictures from one run of it (see `exits`).
+    """
+    made = {name: Made() for name in methods}
+    shared = exits_of_full(pipeline, methods)
+    for seed, index in progress(list(product(seeds, range(len(scenes)))), "prompts"):
+        requests = {name: request_for(scenes[index], seed, index, fields) for name, fields in methods.items()}
+        together = shared if index >= _TIMED else {}
+        if together:
+            field = {} if pipeline.mrf is None else {"mrf": pipeline.mrf}
+            longest = next(name for name in together if methods[name]["method"] == "full")
+            variants = [variant for variant in together.values() if variant is not None]
+            whole, left = finalised(pipeline, field, variants, requests[longest])
+            tokens = dict(zip(variants, left, strict=True))
+            for name, variant in together.items():
+                grid = whole if variant is None else tokens[variant]
+                made[name].images += pipeline.to_images(grid.unsqueeze(0).to(pipeline.device))
+                made[name].tokens.append(grid)
+        for name in methods:
+            if name not in together:
+                for event in pipeline.run(requests[name]):
+                    if isinstance(event, Result):
+                        made[name].add(event)
+    return made
+
+
+def exits_of_full(pipeline: MarkovGenPipeline, methods: Mapping[str, Mapping[str, Any]]) -> dict[str, Variant | None]:
+    """Methods that share every step with a `full` among them, and how each leaves its loop; None: at the end.
+
+    Empty where there is no such pair.
+    """
+    own = {"method", "exit_step", "finalise", "mrf_iterations", "mrf_clamp"}
+    requests = {name: GenerateRequest.validated(prompt="-", seed=0, **fields) for name, fields in methods.items()}
+    full = next((request for request in requests.values() if request.method == "full"), None)
+    found: dict[str, Variant | None] = {}
+    for name, request in requests.items():
+        if len(pipeline.stages_for(request)) > 1:  # what the finer stages add is each method's own
+            continue
+        if full is None or request.model_dump(exclude=own) != full.model_dump(exclude=own):
+            continue
+        if request.method == "full":
+            found[name] = None
+        elif request.method in ("early-exit", "markovgen"):
+            step = pipeline.decoding_settings(request).exit_step
+            assert step is not None
+            field = "mrf" if request.method == "markovgen" else EARLY_EXIT
+            found[name] = Variant(step, field, request.mrf_iterations, request.mrf_clamp, request.finalise)
+    return found if len(found) > 1 else {}

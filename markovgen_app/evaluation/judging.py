@@ -1,0 +1,150 @@
+"""What the scorer sees in pictures of scenes, and how much of it is right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .. import pixels
+from ..data.scenes import LAYOUTS, Scene, SceneDataset
+from ..data.vocabulary import FREQUENT_NOUNS, NOUNS
+from ..errors import UserError
+from ..models.scorer import Reading, Scorer
+from ..models.tokenizer import ImageTokenizer
+from ..pipeline import MarkovGenPipeline
+from ..settings import DEFAULT_MODEL, model_path
+from . import metrics
+
+if TYPE_CHECKING:
+    from ..models.amused import AmusedTokenizer
+
+ACCURACIES = {
+    "prompt_accuracy": "prompt",
+    "object_accuracy": "objects",
+    "background_accuracy": "background",
+    "style_accuracy": "style",
+}
+_DETAILS = {"noun_accuracy": "nouns", "place_accuracy": "place", "colour_accuracy": "colour"}
+BATCH = 32
+"""Pictures that the scorer and the tokenizer see at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What the scorer saw in M pictures: readings, and features (M, F)."""
+
+    readings: list[Reading]
+    features: np.ndarray
+
+
+def load_scorer(folder: Path | None = None, device: torch.device | str = "cpu") -> Scorer:
+    """The trained scorer: that of the default weights, or of another folder.
+
+    Raises:
+        UserError: it is not there, or damaged.
+    """
+    folder = folder or Path(model_path(DEFAULT_MODEL)) / "scorer"
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            f"There is no scorer in {folder}: train it with `markovgen train scorer --config configs/scorer.yaml`."
+        )
+    try:
+        scorer = Scorer.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True)
+    except Exception as error:  # whatever a damaged file raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"The scorer in {folder} cannot be loaded: copy it again ({reason}).") from error
+    return scorer.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def scenes_for(pipeline: MarkovGenPipeline, scorer: Scorer, split: str, seed: int = 0) -> SceneDataset:
+    """Scenes of the words that both the weights and the scorer know.
+
+    Raises:
+        UserError: the scorer knows too few nouns, or there is no such split.
+    """
+    frequent = {noun.name for noun in FREQUENT_NOUNS}
+    known = set(pipeline.vocabulary.nouns) or {noun.name for noun in NOUNS}
+    vocabulary = "frequent" if known <= frequent else "full"
+    try:
+        scenes = SceneDataset(seed, scorer.config.size, split, vocabulary)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise UserError(f"{error}.") from None
+    if missing := [noun.name for noun in scenes.nouns if noun.name not in set(scorer.config.nouns)]:
+        raise UserError(
+            f"The scorer does not know {missing[0]!r} and {len(missing) - 1} more nouns of these weights:"
+            f" train it with `vocabulary: {vocabulary}` in configs/scorer.yaml."
+        )
+    return scenes
+
+
+def to_pixels(pictures: Sequence[Image.Image | np.ndarray], size: int, device: torch.device | str) -> Tensor:
+    """Pictures as (B, 3, size, size) in [-1, 1], averaged down or enlarged to that size."""
+    images = [picture if isinstance(picture, Image.Image) else Image.fromarray(picture) for picture in pictures]
+    scaled = [
+        image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BOX) for image in images
+    ]
+    return pixels.to_pixels(pixels.stacked([np.asarray(image.convert("RGB")) for image in scaled]), device)
+
+
+@torch.no_grad()
+def look(scorer: Scorer, pictures: Sequence[Image.Image | np.ndarray]) -> Seen:
+    """Show pictures to the scorer."""
+    readings: list[Reading] = []
+    features = []
+    for start in range(0, len(pictures), BATCH):
+        output = scorer(to_pixels(pictures[start : start + BATCH], scorer.config.size, scorer.device))
+        readings += scorer.readings(output)
+        features.append(output.features.float().cpu().numpy())
+    return Seen(readings, np.concatenate(features))
+
+
+@torch.no_grad()
+def encode(
+    tokenizer: ImageTokenizer | AmusedTokenizer, pictures: Sequence[Image.Image | np.ndarray], size: int
+) -> Tensor:
+    """Tokens of pictures at size × size pixels, (M, n), on the CPU."""
+    parts = [
+        tokenizer.encode(to_pixels(pictures[start : start + BATCH], size, tokenizer.device)).cpu()
+        for start in range(0, len(pictures), BATCH)
+    ]
+    return torch.cat(parts)
+
+
+def judged_values(scenes: Sequence[Scene], readings: Sequence[Reading]) -> dict[str, np.ndarray]:
+    """Name of an accuracy → its value for each prompt, (P,), averaged over the seeds; NaN where it does not apply."""
+    judged = [metrics.judge(scenes[index % len(scenes)], reading) for index, reading in enumerate(readings)]
+    values = {}
+    for name, attribute in {**ACCURACIES, **_DETAILS}.items():
+        raw = np.array([getattr(each, attribute) for each in judged], dtype=np.float64)  # None becomes NaN
+        by_seed = raw.reshape(-1, len(scenes))  # (seeds · P,) -> (seeds, P)
+        counts = (~np.isnan(by_seed)).sum(axis=0)
+        values[name] = np.where(counts > 0, np.nansum(by_seed, axis=0) / np.maximum(counts, 1), np.nan)
+    return values
+
+
+def accuracy_table(
+    scenes: Sequence[Scene], readings: Sequence[Reading], weights: np.ndarray
+) -> dict[str, metrics.Interval | dict]:
+    """Accuracies over all prompts, and by layout; readings lie seed by seed, prompt by prompt."""
+    values = judged_values(scenes, readings)
+    table: dict[str, Any] = {name: metrics.mean_interval(value, weights) for name, value in values.items()}
+    kinds = np.array([scene.layout for scene in scenes])
+    table["layouts"] = {
+        layout: {
+            "images": int((kinds == layout).sum()) * (len(readings) // len(scenes)),
+            **{
+                name: metrics.mean_interval(np.where(kinds == layout, values[name], np.nan), weights)
+                for name in ACCURACIES
+            },
+        }
+        for layout in LAYOUTS
+        if layout in kinds
+    }
+    return table

@@ -1,0 +1,149 @@
+"""The measures of one method's pictures: distances to real ones, accuracies, and what the tokenizer loses."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .. import pixels
+from ..data.scenes import Scene, SceneDataset
+from ..models.scorer import Scorer
+from ..models.tokenizer import ImageTokenizer
+from ..pipeline import MarkovGenPipeline
+from . import metrics
+from .judging import ACCURACIES, BATCH, accuracy_table, encode, judged_values, look, to_pixels
+from .output import progress
+
+if TYPE_CHECKING:
+    from ..models.amused import AmusedTokenizer
+
+REFERENCES = 2048
+"""Real pictures that distances are measured to, unless another number is asked for."""
+_REFERENCE_SEED = 1_000_003  # away from that of the prompts: scenes of the same split that no method is asked for
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Real pictures that distances are measured to; `bigrams` (2, K²) counts neighbours of the codes' `groups` (V,)."""
+
+    frechet: metrics.FrechetReference
+    kernel: metrics.KernelReference
+    bigrams: Tensor
+    groups: Tensor
+
+
+def reference_for(
+    pipeline: MarkovGenPipeline, scorer: Scorer, scenes: SceneDataset, count: int, cache: Path | None
+) -> Reference:
+    """Features and tokens of `count` real pictures of the same kind of scenes, kept in `cache` for the next time."""
+    real = SceneDataset(scenes.seed + _REFERENCE_SEED, scenes.size, scenes.split, scenes.vocabulary)
+    look_of_the_world = hashlib.blake2b(b"".join(real[index][1].tobytes() for index in range(8)), digest_size=4)
+    key = f"{look_of_the_world.hexdigest()}-{scenes.split}-{len(scenes.nouns)}-{count}"
+    path = cache / f"real-{key}-{_checksum(scorer, pipeline.tokenizer)}.safetensors" if cache else None
+    if path and path.is_file():
+        stored = load_file(path)
+    else:
+        pictures = [real[index][1] for index in progress(range(count), "real scenes")]
+        features = torch.from_numpy(look(scorer, pictures).features)
+        tokens = encode(pipeline.tokenizer, pictures, pipeline.size[0])
+        stored = {"features": features, "tokens": tokens.int()}
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(stored, path)
+    values = stored["features"].numpy()
+    groups = metrics.coarse_codes(pipeline.tokenizer.codebook.cpu())
+    bigrams = torch.stack(
+        [metrics.bigram_counts(part.long(), pipeline.grid, groups).sum(dim=0) for part in stored["tokens"].split(256)]
+    ).sum(dim=0)  # (2, K²)
+    return Reference(metrics.FrechetReference(values), metrics.KernelReference(values), bigrams, groups)
+
+
+def _checksum(*models: torch.nn.Module) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for model in models:
+        for tensor in model.state_dict().values():
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def quality(
+    pictures: Sequence[Image.Image],
+    tokens: Tensor,
+    scenes: Sequence[Scene],
+    scorer: Scorer,
+    pipeline: MarkovGenPipeline,
+    reference: Reference,
+    weights: np.ndarray,
+    draws: int,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Every measure of one method, and the resampled values behind the intervals, for paired differences.
+
+    Args:
+        weights: (R, P) bootstrap weights of the prompts.
+        draws: how many of the R resamples the distances get, which cost more than means.
+    """
+    seen = look(scorer, pictures)
+    seeds = len(pictures) // len(scenes)
+    weights_of_pictures = metrics.over_pictures(weights[:draws], seeds)
+    equal = np.full((1, len(pictures)), 1 / len(pictures))
+    fd = reference.frechet(seen.features)
+    fd_draws = metrics.distances(reference.frechet, seen.features, weights_of_pictures)
+    kernel = float(reference.kernel.resampled(seen.features, equal)[0])
+    kernel_draws = reference.kernel.resampled(seen.features, weights_of_pictures)
+    counts = metrics.bigram_counts(tokens, pipeline.grid, reference.groups)  # (M, 2, K²)
+    mixed = torch.from_numpy(np.concatenate([equal, weights_of_pictures])).float()  # (1 + R, M)
+    bigrams = metrics.bigram_divergence((mixed @ counts.flatten(1)).unflatten(1, (2, -1)), reference.bigrams).numpy()
+    table: dict[str, Any] = {
+        "scene_fd": metrics.centred(fd, fd_draws),
+        "cmmd": metrics.centred(kernel, kernel_draws),
+        "bigram_divergence": metrics.centred(bigrams[0], bigrams[1:]),
+        **accuracy_table(scenes, seen.readings, weights),
+    }
+    resampled = {"scene_fd": fd_draws, "cmmd": kernel_draws, "bigram_divergence": bigrams[1:]}
+    for name, values in judged_values(scenes, seen.readings).items():
+        if name in ACCURACIES:
+            resampled[name] = metrics.resampled_means(values, weights)[1]
+    return table, resampled
+
+
+def reconstruction(
+    tokenizer: ImageTokenizer | AmusedTokenizer, scorer: Scorer, scenes: SceneDataset, count: int, weights: np.ndarray
+) -> dict[str, Any]:
+    """What is lost between a picture and its tokens: PSNR in dB at 128 and 256 px, codes in use, scorer accuracies.
+
+    Args:
+        count: the first scenes of the dataset that take part.
+        weights: (R, count) bootstrap weights.
+    """
+    drawn = [scenes.scene(index) for index in range(count)]
+    report: dict[str, Any] = {"images": count}
+    kept: list[np.ndarray] = []
+    used = torch.zeros(tokenizer.codebook_size, dtype=torch.bool)
+    for size in (128, 256):
+        values = []
+        for start in progress(range(0, count, BATCH), f"reconstructions at {size} px"):
+            rendered = [scenes.render(scene, size) for scene in drawn[start : start + BATCH]]
+            originals = to_pixels(rendered, size, tokenizer.device)
+            tokens = tokenizer.encode(originals)
+            decoded = tokenizer.decode(tokens)
+            values.append(metrics.psnr(decoded, originals).cpu())
+            if size == 128:
+                used[tokens.cpu().unique()] = True
+                kept += list(pixels.to_levels(decoded))
+        report[f"psnr_{size}"] = float(torch.cat(values).mean())
+    report["codebook_use"] = float(used.float().mean())
+    drawn_table = accuracy_table(drawn, look(scorer, [scenes.render(scene) for scene in drawn]).readings, weights)
+    decoded_table = accuracy_table(drawn, look(scorer, kept).readings, weights)
+    for name in ACCURACIES:
+        report[name] = decoded_table[name]
+        report[f"{name}_ratio"] = decoded_table[name]["value"] / max(drawn_table[name]["value"], 1e-9)
+    return report
