@@ -10,6 +10,7 @@ triples. The "test" split holds one part of them, "tune" another.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -90,6 +91,16 @@ def combination_splits(scene: Scene) -> set[Split]:
     buckets |= {_bucket("triple", noun, scene.background, scene.style or "plain") for noun in nouns}
     found: set[Split] = {split for value, split in ((0, "test"), (1, "tune")) if value in buckets}  # type: ignore[misc]
     return found or {"train"}
+
+
+def covered(scene: Scene, cells: int = LATTICE) -> np.ndarray:
+    """(cells, cells) bool: where on a grid over the picture the squares of its objects are."""
+    grid = np.zeros((cells, cells), dtype=bool)
+    for item in scene.objects:
+        left, top = (math.floor(cells * (centre - item.size / 2) + 0.5) for centre in (item.x, item.y))
+        side = round(cells * item.size)
+        grid[max(top, 0) : top + side, max(left, 0) : left + side] = True
+    return grid
 
 
 class SceneDataset:

@@ -5,7 +5,9 @@
 FSQ (Mentzer et al., "Finite Scalar Quantization: VQ-VAE Made Simple", ICLR 2024, arXiv 2309.15505) squashes each of D
 latent channels to one of L_d levels; a token is the mixed-radix number of its D digits, so the codebook is a fixed
 table of prod(L_d) points and no code can die. Blocks have no normalisation over space: a token depends on the pixels
-near it alone, at any picture size, which is what inpainting and the 256 px stage rely on.
+near it alone, at any picture size, which is what inpainting and the 256 px stage rely on. With an encoder of 1 × 1
+convolutions a token depends on its own 8 × 8 pixels only: a sprite has the same tokens in front of any background, and
+a transformer learns them much faster; the decoder, whose kernels overlap, still draws across the borders.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ from torch.nn import functional as F
 
 
 class ResidualBlock(nn.Module):
-    """x + 1×1(gelu(3×3(gelu(x)))), the last convolution starting at zero."""
+    """x + 1×1(gelu(k×k(gelu(x)))), the last convolution starting at zero."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
-        self.spatial = nn.Conv2d(channels, channels, 3, padding=1)
+        self.spatial = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
         self.mix = nn.Conv2d(channels, channels, 1)
         nn.init.zeros_(self.mix.weight)
         nn.init.zeros_(self.mix.bias)  # type: ignore[arg-type]
@@ -35,8 +37,8 @@ class ResidualBlock(nn.Module):
         return x + self.mix(F.gelu(self.spatial(F.gelu(x))))
 
 
-def _blocks(channels: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))
+def _blocks(channels: int, count: int, kernel: int = 3) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(channels, kernel) for _ in range(count)))
 
 
 class ImageTokenizer(ModelMixin, ConfigMixin):
@@ -47,6 +49,7 @@ class ImageTokenizer(ModelMixin, ConfigMixin):
         channels: widths at 1/2, 1/4 and 1/8 of the picture's side.
         encoder_blocks: residual blocks at 1/4 and 1/8.
         decoder_blocks: residual blocks at 1/8, 1/4 and 1/2.
+        encoder_kernel: side of the encoder's convolutions: 3, or 1 for tokens of their own 8 × 8 pixels alone.
     """
 
     factor = 8
@@ -60,16 +63,17 @@ class ImageTokenizer(ModelMixin, ConfigMixin):
         channels: Sequence[int] = (64, 128, 192),
         encoder_blocks: Sequence[int] = (2, 3),
         decoder_blocks: Sequence[int] = (4, 3, 1),
+        encoder_kernel: int = 3,
     ) -> None:
         super().__init__()
         half, quarter, eighth = channels
         self.encoder = nn.Sequential(
             nn.PixelUnshuffle(4),
-            nn.Conv2d(3 * 16, quarter, 3, padding=1),
-            _blocks(quarter, encoder_blocks[0]),
+            nn.Conv2d(3 * 16, quarter, encoder_kernel, padding=encoder_kernel // 2),
+            _blocks(quarter, encoder_blocks[0], encoder_kernel),
             nn.PixelUnshuffle(2),
             nn.Conv2d(quarter * 4, eighth, 1),
-            _blocks(eighth, encoder_blocks[1]),
+            _blocks(eighth, encoder_blocks[1], encoder_kernel),
             nn.Conv2d(eighth, len(levels), 1),
         )
         self.decoder = nn.Sequential(
@@ -84,9 +88,9 @@ class ImageTokenizer(ModelMixin, ConfigMixin):
             nn.Conv2d(half, 3 * 4, 3, padding=1),
             nn.PixelShuffle(2),
         )
-        digits = torch.cartesian_prod(*(torch.arange(level) for level in levels)).float()  # (V, D)
+        codes = torch.cartesian_prod(*(torch.arange(level) for level in levels)).float()  # (V, D)
         self.register_buffer("top_digit", torch.tensor([level - 1.0 for level in levels]), persistent=False)
-        self.register_buffer("codebook", digits / self.top_digit * 2 - 1, persistent=False)  # (V, D) in [-1, 1]
+        self.register_buffer("codebook", codes / self.top_digit * 2 - 1, persistent=False)  # (V, D) in [-1, 1]
         place = [math.prod(levels[i + 1 :]) for i in range(len(levels))]
         self.register_buffer("place_value", torch.tensor(place), persistent=False)
 
@@ -99,8 +103,8 @@ class ImageTokenizer(ModelMixin, ConfigMixin):
         """V, the number of codes."""
         return self.codebook.shape[0]
 
-    def _digits(self, pixels: Tensor) -> Tensor:
-        """Continuous digits in [0, L_d − 1], (B, D, h, w)."""
+    def digits(self, pixels: Tensor) -> Tensor:
+        """Continuous digits in [0, L_d − 1], (B, D, h, w), of pixels (B, 3, H, W) in [-1, 1]."""
         return torch.sigmoid(self.encoder(pixels)) * self.top_digit[:, None, None]
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,7 +116,7 @@ class ImageTokenizer(ModelMixin, ConfigMixin):
         Returns:
             the reconstruction (B, 3, H, W), unclamped, and the tokens (B, n).
         """
-        digits = self._digits(pixels)
+        digits = self.digits(pixels)
         rounded = digits + (digits.round() - digits).detach()
         latents = rounded / self.top_digit[:, None, None] * 2 - 1
         return self.decoder(latents), self._tokens(digits)
@@ -137,7 +141,7 @@ class ImageTokenizer(ModelMixin, ConfigMixin):
             raise ValueError(
                 f"The picture's sides are multiples of {self.factor} pixels, not {tuple(pixels.shape[-2:])}."
             )
-        return self._tokens(self._digits(pixels.to(self.dtype)))
+        return self._tokens(self.digits(pixels.to(self.dtype)))
 
     @torch.no_grad()
     def decode(self, tokens: Tensor, grid: tuple[int, int] | None = None) -> Tensor:

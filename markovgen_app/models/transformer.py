@@ -183,9 +183,22 @@ class MuseTransformer(TokenTransformer, ModelMixin, ConfigMixin):
         self.blocks = nn.ModuleList(Block(width, num_heads, mlp_ratio, cross) for _ in range(num_layers))
         self._add_head(codebook_size, width, levels)
 
-    def hidden(self, tokens: Tensor, text_states: Tensor, text_mask: Tensor, pooled_text: Tensor) -> Tensor:
-        """Last hidden states of the image tokens, normalised, (B, n, d); arguments as in `forward`."""
-        x = F.embedding(tokens, self._embedding()) + self._places()
+    def hidden(
+        self,
+        tokens: Tensor,
+        text_states: Tensor,
+        text_mask: Tensor,
+        pooled_text: Tensor,
+        places: Tensor | None = None,
+    ) -> Tensor:
+        """Last hidden states of the image tokens, normalised, (B, n, d).
+
+        Args:
+            tokens, text_states, text_mask, pooled_text: as in `forward`.
+            places: (B, n) long, where on the grid the tokens are, if they are not all of it.
+        """
+        positions = self._places()
+        x = F.embedding(tokens, self._embedding()) + (positions if places is None else positions[places])
         text = self.text_in(text_states.to(x.dtype))
         pooled = F.silu(self.pooled_in(pooled_text.to(x.dtype)))
         length = 0

@@ -123,7 +123,7 @@ def copy_half(model: ModelMixin, folder: Path) -> None:
     copy.deepcopy(model).cpu().half().save_pretrained(folder, max_shard_size="9MB")
 
 
-def start_from(kind: type[ModelT], folder: Path, config: LoopConfig, **required: Any) -> ModelT:
+def start_from(kind: type[ModelT], folder: Path, config: LoopConfig | None, **required: Any) -> ModelT:
     """A model exported by an earlier run, in float32, to be trained on with a fresh optimiser.
 
     The sizes are those in the folder; where the configuration file names one as well, it must be the same.
@@ -131,16 +131,17 @@ def start_from(kind: type[ModelT], folder: Path, config: LoopConfig, **required:
     Args:
         kind: the model's class.
         folder: holds its config.json and its weights.
-        config: the run's settings; fields that are called as the model's are compared if the file sets them.
+        config: the run's settings; fields that are called as the model's are compared if the file sets them. None
+            where the model need not have the run's sizes.
         required: further values of the model's config that must be met.
 
     Raises:
         UserError: no such model, or a model of other sizes.
     """
     if not (folder / "config.json").is_file():
-        raise UserError(f"There is no exported model in {folder}: correct start_from, or remove it.")
+        raise UserError(f"There is no exported model in {folder}: correct the configuration file, or export one there.")
     model = kind.from_pretrained(folder, torch_dtype=torch.float32)
-    named = {name: getattr(config, name) for name in config.model_fields_set & set(model.config)}
+    named = {name: getattr(config, name) for name in config.model_fields_set & set(model.config)} if config else {}
     for name, wanted in (named | required).items():
         wanted, found = (list(value) if isinstance(value, tuple) else value for value in (wanted, model.config[name]))
         if wanted != found:

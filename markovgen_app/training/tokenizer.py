@@ -6,6 +6,10 @@ what PSNR measures; the gradient term keeps outlines crisp; the coarse terms kee
 A second run polishes the decoder alone, as Muse does (section 2.6 of arXiv 2301.00704): encoder and codebook frozen, so
 tokens stay what they are, and a patch discriminator with hinge loss and feature matching (VQGAN, arXiv 2012.09841;
 pix2pixHD, arXiv 1711.11585) added, which turns blur into edges.
+
+A tokenizer of another encoder learns from a teacher: the decoder starts as the teacher's, and the encoder is drawn to
+the teacher's digits, less and less, until half of the run is over. Tokens then mean what they meant, and a transformer
+for the teacher's can be trained on.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -43,9 +48,12 @@ class TokenizerConfig(PicturesConfig):
     channels: tuple[int, int, int] = (64, 128, 192)
     encoder_blocks: tuple[int, int] = (2, 3)
     decoder_blocks: tuple[int, int, int] = (4, 3, 1)
+    encoder_kernel: Literal[1, 3] = Field(3, description="1: tokens of their own 8 × 8 pixels alone")
     squared_weight: float = Field(4.0, ge=0)
     edge_weight: float = Field(1.0, ge=0)
     start_from: Path | None = Field(None, description="folder of exported weights to start from")
+    teacher: Path | None = Field(None, description="folder of an exported tokenizer to learn the digits from")
+    teacher_weight: float = Field(4.0, ge=0, description="of the distance to the teacher's digits at the start")
     freeze_encoder: bool = Field(False, description="train the decoder alone; tokens stay what they are")
     adversarial_weight: float = Field(0.0, ge=0, description="of the discriminator's opinion; 0: no discriminator")
     feature_weight: float = Field(4.0, ge=0, description="of feature matching, where there is a discriminator")
@@ -92,6 +100,26 @@ def adversarial_losses(
     fake_features, opinion = torch.func.functional_call(judge, frozen, (reconstruction,))
     matching = torch.stack([F.l1_loss(a, b.detach()) for a, b in zip(fake_features, real_features, strict=True)]).sum()
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean(), -opinion.mean(), matching
+
+
+def load_teacher(model: ImageTokenizer, folder: Path) -> ImageTokenizer:
+    """The frozen teacher; the decoder of `model` becomes a copy of its.
+
+    Raises:
+        UserError: no such tokenizer, or one of other codes or another decoder.
+    """
+    sizes = {name: model.config[name] for name in ("levels", "channels", "decoder_blocks")}
+    teacher = start_from(ImageTokenizer, folder, None, **sizes)
+    model.decoder.load_state_dict(teacher.decoder.state_dict())
+    return teacher.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def teacher_loss(tokenizer: ImageTokenizer, teacher: ImageTokenizer, pixels: Tensor) -> Tensor:
+    """Mean squared distance of the two's latents, in [-1, 1] before rounding, of pixels (B, 3, H, W)."""
+    scale = 2 / tokenizer.top_digit[:, None, None]
+    with torch.no_grad():
+        wanted = teacher.digits(pixels) * scale
+    return F.mse_loss(tokenizer.digits(pixels) * scale, wanted)
 
 
 def _gradients(pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,7 +180,9 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
     """
     config = read_config(config_path, TokenizerConfig, data=data)
     torch.manual_seed(config.seed)
-    model = ImageTokenizer(config.levels, config.channels, config.encoder_blocks, config.decoder_blocks)
+    model = ImageTokenizer(
+        config.levels, config.channels, config.encoder_blocks, config.decoder_blocks, config.encoder_kernel
+    )
     if config.start_from:
         model = start_from(ImageTokenizer, config.start_from, config)
     model = model.to(memory_format=torch.channels_last)
@@ -161,9 +191,12 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
     module = nn.ModuleDict({"tokenizer": model, **({"judge": judge} if judge else {})})
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, config.learning_rate, betas=(0.5 if judge else 0.9, 0.98), weight_decay=0.01)
+    teacher = load_teacher(model, config.teacher) if config.teacher else None
     trainer = Trainer(config, module, [optimizer])
     if resume:
         trainer.resume()
+    if teacher is not None:
+        teacher.to(trainer.device)
     scenes = open_pictures(config, config.size, "train")
     unseen: Split = "train" if config.data is None else "tune"
     fresh = open_pictures(config, config.size, unseen, config.seed + 1)
@@ -180,6 +213,11 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
             "loss": value.detach(),
             "psnr": psnr(reconstruction.detach(), pixels).mean(),
         }
+        weight = config.teacher_weight * max(0.0, 1 - 2 * trainer.minutes / config.minutes)
+        if teacher is not None and weight:
+            distance = teacher_loss(model, teacher, pixels)
+            shown["teacher"] = distance.detach()
+            value = value + weight * distance
         if judge is not None:
             judged, generated, matched = adversarial_losses(judge, reconstruction, pixels)
             shown |= {"judge": judged.detach(), "generator": generated.detach(), "matching": matched.detach()}

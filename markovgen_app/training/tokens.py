@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -26,10 +27,15 @@ _PLAIN_SIZE = 128  # whose folder has no size in its name
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Captions and the image tokens of their pictures, (B, n) for each of the source's sizes."""
+    """Scenes and the image tokens of their pictures, (B, n) for each of the source's sizes."""
 
-    captions: list[str]
+    scenes: list[Any]
     tokens: tuple[Tensor, ...]
+
+    @property
+    def captions(self) -> list[str]:
+        """What the scenes are called."""
+        return [scene.caption for scene in self.scenes]
 
 
 class TokenSource:
@@ -98,12 +104,12 @@ class TokenSource:
                 pixels = (batch.pixels(self.device, which) for which in range(len(self.sizes)))
                 tokens = tuple(self.tokenizer.encode(each) for each in pixels)
                 for _ in range(max(number * reuse, step), (number + 1) * reuse):
-                    yield TokenBatch([scene.caption for scene in batch.scenes], tokens)
+                    yield TokenBatch(batch.scenes, tokens)
         number = first
         while True:
             indices = [(number * count + offset) % cached for offset in range(count)]
-            captions = [self.scenes.scene(index).caption for index in indices]
-            yield TokenBatch(captions, tuple(self._cached(indices, size) for size in self.sizes))
+            drawn = [self.scenes.scene(index) for index in indices]
+            yield TokenBatch(drawn, tuple(self._cached(indices, size) for size in self.sizes))
             number += every
 
     def batches_for(self, trainer: Trainer) -> Iterator[TokenBatch]:

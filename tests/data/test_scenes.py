@@ -1,5 +1,6 @@
 """Scenes: determinism, captions that agree with what is drawn, held-out combinations that stay held out."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -16,6 +17,7 @@ from markovgen_app.data.scenes import (
     SceneObject,
     combination_splits,
     contact_sheet,
+    covered,
     render,
 )
 from markovgen_app.data.sprites import save_sheet, sized_sprite, sprite, tinted
@@ -215,3 +217,15 @@ def test_articles(words, expected):
 )
 def test_plurals(name, expected):
     assert plural(name) == expected
+
+
+@given(index=indices)
+def test_what_objects_cover_holds_everything_that_they_draw(index):
+    scene = SceneDataset(3).scene(index)
+    plain = replace(scene, style=None)
+    drawn = (render(plain, 128) != render(replace(plain, objects=()), 128)).any(axis=-1)
+    cells = drawn.reshape(16, 8, 16, 8).any(axis=(1, 3))  # (128, 128) -> (16, 16)
+    inside = covered(scene)
+    assert not (cells & ~inside).any()
+    area = sum(round(16 * item.size) ** 2 for item in scene.objects)
+    assert inside.sum() == area

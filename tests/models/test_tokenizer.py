@@ -63,6 +63,20 @@ def test_tokens_depend_on_near_pixels_only(tokenizer):
     assert not different[8:].any() and not different[:, 8:].any()
 
 
+def test_tokens_of_a_local_encoder_depend_on_their_own_pixels_alone():
+    torch.manual_seed(0)
+    model = ImageTokenizer((4, 3, 5), (8, 8, 8), (2, 2), (1, 1, 1), encoder_kernel=1).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    pixels = torch.rand(1, 3, 64, 64) * 2 - 1
+    changed = torch.rand(1, 3, 64, 64) * 2 - 1
+    changed[..., 8:16, 24:32] = pixels[..., 8:16, 24:32]
+    same = (model.encode(pixels) == model.encode(changed)).reshape(8, 8)  # (1, 64) -> (8, 8)
+    assert same[1, 3] and not same.all()
+    alone = model.encode(pixels[..., 8:16, 24:32].contiguous())
+    assert alone.item() == model.encode(pixels)[0, 8 + 3]
+
+
 def test_bad_sizes_are_refused(tokenizer):
     with pytest.raises(ValueError, match="multiples of 8"):
         tokenizer.encode(torch.zeros(1, 3, 30, 32))

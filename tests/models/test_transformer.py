@@ -40,6 +40,16 @@ def test_padding_of_the_text_changes_nothing(model):
     assert torch.allclose(model(tokens, states, mask, pooled), model(tokens, padded, longer, pooled), atol=1e-5)
 
 
+def test_places_say_where_tokens_are(model):
+    tokens, states, mask, pooled = inputs()
+    whole = model.hidden(tokens, states, mask, pooled)
+    places = torch.stack([torch.randperm(16), torch.randperm(16)])
+    shuffled = model.hidden(tokens.gather(1, places), states, mask, pooled, places)
+    assert torch.allclose(shuffled, whole.gather(1, places[..., None].expand(-1, -1, 32)), atol=1e-4)
+    part = model.hidden(tokens[:, :5], states, mask, pooled, torch.arange(5).expand(2, -1))
+    assert part.shape == (2, 5, 32) and not torch.allclose(part, whole[:, :5], atol=1e-3)
+
+
 def test_rows_of_a_batch_do_not_see_each_other(model):
     tokens, states, mask, pooled = inputs()
     alone = model(tokens[:1], states[:1], mask[:1], pooled[:1])

@@ -8,7 +8,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from markovgen_app.data.scenes import SceneDataset
+from markovgen_app.data.scenes import Scene, SceneDataset, SceneObject
 from markovgen_app.errors import UserError
 from markovgen_app.models.tokenizer import ImageTokenizer
 from markovgen_app.models.transformer import MuseTransformer
@@ -117,6 +117,36 @@ def test_a_tiny_run_trains_samples_exports_and_resumes(tiny_run):
     (folder / "tiny.yaml").write_text(yaml.safe_dump(settings))
     base.train(folder / "tiny.yaml", resume=True)
     assert torch.load(folder / "runs/tiny/state.pt", weights_only=True)["step"] == 6
+
+
+def test_places_on_objects_are_kept_more_often():
+    scene = Scene((SceneObject("panda", 0.25, 0.25, 0.5),), "plain", 0, None, "single")
+    kept = base.keep_places([scene] * 4000 + [object()] * 4000, (8, 8), 12, 3.0, generator())
+    assert kept.shape == (8000, 12) and (kept.diff(dim=1) > 0).all()
+    share = torch.zeros(8000, 64).scatter_(1, kept, 1.0)
+    on_object = share[:4000].mean(dim=0).reshape(8, 8)[:4, :4]  # (64,) -> (8, 8)
+    elsewhere = (share[:4000].sum() / 4000 - on_object.sum()) / 48
+    assert on_object.mean() / elsewhere == pytest.approx(2.7, abs=0.3)  # below 3, as none is drawn twice
+    assert share[4000:].mean(dim=0).sub(12 / 64).abs().max() < 0.03
+
+
+def test_a_run_leaves_places_out_at_first_only(tiny_run, monkeypatch):
+    folder, _, settings = tiny_run
+    seen = []
+    hidden = MuseTransformer.hidden
+
+    def watched(self, tokens, states, mask, pooled, places=None):
+        if self.training:
+            seen.append((tokens.shape[1], places is not None))
+        return hidden(self, tokens, states, mask, pooled, places)
+
+    monkeypatch.setattr(MuseTransformer, "hidden", watched)
+    for until, wanted in ((1.0, (100, True)), (0.0, (256, False))):
+        seen.clear()
+        text = yaml.safe_dump({**settings, "name": f"kept{until}", "kept_tokens": 100, "kept_until": until})
+        (folder / "kept.yaml").write_text(text)
+        base.train(folder / "kept.yaml")
+        assert set(seen) == {wanted}
 
 
 def test_a_run_starts_from_exported_weights_of_its_sizes(tiny_run):

@@ -1,8 +1,12 @@
 """Losses and measures of the tokenizer stage; a tiny run, then a polish of its decoder alone."""
 
+import json
+
+import pytest
 import torch
 import yaml
 
+from markovgen_app.errors import UserError
 from markovgen_app.models.tokenizer import ImageTokenizer
 from markovgen_app.training import tokenizer as stage
 
@@ -79,3 +83,36 @@ def test_a_tiny_run_and_a_polish_that_keeps_every_token(tmp_path):
     assert torch.equal(first.encode(pixels), second.encode(pixels))
     assert not torch.equal(first.decode(first.encode(pixels)), second.decode(second.encode(pixels)))
     assert "matching" in (tmp_path / "runs/polish/log.jsonl").read_text()
+
+
+def test_a_local_encoder_learns_a_teachers_tokens(tmp_path):
+    torch.manual_seed(1)
+    sizes = {"levels": [4, 4], "channels": [4, 8, 8], "decoder_blocks": [1, 1, 1]}
+    teacher = ImageTokenizer(**sizes, encoder_blocks=(1, 1)).requires_grad_(False)
+    teacher.save_pretrained(tmp_path / "teacher")
+    settings = {**sizes, "name": "local", "minutes": 5, "steps": 60, "batch_size": 4, "log_every": 1, "size": 32}
+    settings |= {"encoder_kernel": 1, "encoder_blocks": [2, 2], "teacher": str(tmp_path / "teacher")}
+    settings |= {"runs": str(tmp_path / "runs"), "warmup_steps": 1, "learning_rate": 0.005, "teacher_weight": 50}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings))
+    stage.train(tmp_path / "c.yaml")
+    log = [json.loads(line) for line in (tmp_path / "runs/local/log.jsonl").read_text().splitlines()]
+    distances = [line["teacher"] for line in log if "teacher" in line]
+    assert sum(distances[-10:]) < 0.5 * sum(distances[:10])
+    made = ImageTokenizer.from_pretrained(tmp_path / "runs/local/weights")
+    assert made.config.encoder_kernel == 1
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({**settings, "levels": [4, 3]}))
+    with pytest.raises(UserError, match="levels"):
+        stage.train(tmp_path / "c.yaml")
+
+
+def test_the_teachers_decoder_is_where_the_pupils_starts(tmp_path):
+    torch.manual_seed(1)
+    teacher = ImageTokenizer((4, 4), (4, 8, 8), (1, 1), (1, 1, 1))
+    teacher.save_pretrained(tmp_path)
+    pupil = ImageTokenizer((4, 4), (4, 8, 8), (2, 1), (1, 1, 1), encoder_kernel=1)
+    tokens = torch.randint(0, 16, (1, 16))
+    assert not torch.equal(pupil.decode(tokens), teacher.decode(tokens))
+    loaded = stage.load_teacher(pupil, tmp_path)
+    assert torch.equal(pupil.decode(tokens), teacher.decode(tokens))
+    pixels = torch.rand(1, 3, 32, 32)
+    assert stage.teacher_loss(teacher, loaded, pixels) < 1e-9 < stage.teacher_loss(pupil, loaded, pixels)
