@@ -1,9 +1,11 @@
-"""What programs can call by `gradio_client`: `/generate` and `/compare`."""
+"""What programs can call by `gradio_client`: `/generate` and `/compare`, and how any such call is answered."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -14,7 +16,7 @@ from markovgen_app.compare import Comparison, comparing
 from markovgen_app.errors import UserError
 from markovgen_app.methods import chosen_methods, default_methods
 from markovgen_app.pipeline import Result
-from markovgen_app.requests import Finalise, GenerateRequest, Method, Order
+from markovgen_app.requests import DecodingRequest, Finalise, GenerateRequest, Method, Order
 from markovgen_app.runtime import Runtime
 from markovgen_app.sheets import comparison_report, entry_report, methods_sheet
 
@@ -33,6 +35,7 @@ def generate_endpoint(
         metadata: whether the files carry their settings.
     """
     defaults = {**_DEFAULTS, **runtime.pipeline.defaults}
+    picture_of = partial(one_picture, runtime, limit, cache, metadata)
 
     def generate(
         prompt: str,
@@ -56,15 +59,8 @@ def generate_endpoint(
     ) -> tuple[FileData, dict[str, Any]]:
         """Makes one picture: its PNG file, and the settings that make it again (the seed among them)."""
         fields = {name: value for name, value in locals().items() if name in _DEFAULTS}
-        try:
-            wanted = GenerateRequest.validated(**fields)
-            limit.take(visitor(request), 1)
-            *_, result = runtime.run(wanted)
-        except UserError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-        assert isinstance(result, Result)
-        picture = result.images[0]
-        return _file(picture.png(metadata=metadata), picture.name, cache), picture.settings
+        with errors_said():
+            return picture_of(GenerateRequest.validated(**fields), request)
 
     return generate
 
@@ -97,26 +93,48 @@ def compare_endpoint(
     ) -> tuple[FileData, list[FileData], dict[str, Any]]:
         """Runs methods on one prompt and seed: a labelled grid, a picture a method, and what each took."""
         fields = {name: value for name, value in locals().items() if name in _DEFAULTS}
-        try:
+        with errors_said():
             wanted = GenerateRequest.validated(**fields)
             chosen = chosen_methods([str(name) for name in methods], available)
             limit.take(visitor(request), len(chosen))
             *_, comparison = run(wanted, chosen)
-        except UserError as error:
-            raise gr.Error(str(error), print_exception=False) from None
         assert isinstance(comparison, Comparison)
         pictures = [entry.picture for entry in comparison.entries.values()]
-        files = [_file(picture.png(metadata=metadata), picture.name, cache) for picture in pictures]
+        files = [png_file(picture.png(metadata=metadata), picture.name, cache) for picture in pictures]
         grid = io.BytesIO()
         methods_sheet(comparison).save(grid, "PNG")
         report = {entry.method: entry_report(entry) for entry in comparison.entries.values()}
-        return _file(grid.getvalue(), "grid", cache), files, {**comparison_report(comparison), "methods": report}
+        return png_file(grid.getvalue(), "grid", cache), files, {**comparison_report(comparison), "methods": report}
 
     return compare
 
 
-def _file(png: bytes, name: str, cache: str) -> FileData:
+def one_picture(
+    runtime: Runtime, limit: VisitorLimit, cache: str, metadata: bool, wanted: DecodingRequest, caller: gr.Request
+) -> tuple[FileData, dict[str, Any]]:
+    """The picture of a request, as a file to download, and its settings; it counts for the caller's limit.
+
+    Raises:
+        UserError: these weights cannot do that, or the caller asked for too many pictures.
+    """
+    limit.take(visitor(caller), 1)
+    *_, result = runtime.run(wanted)
+    assert isinstance(result, Result)
+    picture = result.images[0]
+    return png_file(picture.png(metadata=metadata), picture.name, cache), picture.settings
+
+
+def png_file(png: bytes, name: str, cache: str) -> FileData:
     """A PNG file for the caller to download."""
     path = save_bytes_to_cache(png, f"{name}.png", cache_dir=cache)
     file = FileData(path=path, orig_name=f"{name}.png", mime_type="image/png")
     return file.model_dump()  # type: ignore[return-value]
+
+
+@contextmanager
+def errors_said() -> Iterator[None]:
+    """Tells the caller what is wrong with what was asked for, in one line."""
+    try:
+        yield
+    except UserError as error:
+        raise gr.Error(str(error), print_exception=False) from None

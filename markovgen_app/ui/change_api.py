@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.data_classes import FileData
-from gradio.processing_utils import save_bytes_to_cache
 
 from markovgen_app.errors import UserError
-from markovgen_app.pipeline import Result
 from markovgen_app.requests import EditRequest, InpaintRequest, OutpaintRequest, PictureRequest
 from markovgen_app.runtime import Runtime
 
-from .limits import VisitorLimit, visitor
+from .api import errors_said, one_picture
+from .limits import VisitorLimit
 
 CHANGES: dict[str, type[PictureRequest]] = {kind.task: kind for kind in (InpaintRequest, OutpaintRequest, EditRequest)}
 _SAYS = {
@@ -42,22 +42,14 @@ def change_endpoint(
         cache: folder of the files, Gradio's own, which is emptied after a while.
         metadata: whether the files carry their settings.
     """
+    picture_of = partial(one_picture, runtime, limit, cache, metadata)
 
     def change(*given: Any) -> tuple[FileData, dict[str, Any]]:
         asked = signature.bind(*given).arguments
         caller = asked.pop("request")
-        try:
+        with errors_said():
             files = {name: _path(asked[name], cache) for name in _PICTURES if asked.get(name) is not None}
-            wanted = kind.validated(**{**asked, **files})
-            limit.take(visitor(caller), 1)
-            *_, result = runtime.run(wanted)
-        except UserError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-        assert isinstance(result, Result)
-        picture = result.images[0]
-        path = save_bytes_to_cache(picture.png(metadata=metadata), f"{picture.name}.png", cache_dir=cache)
-        file = FileData(path=path, orig_name=f"{picture.name}.png", mime_type="image/png")
-        return file.model_dump(), picture.settings  # type: ignore[return-value]
+            return picture_of(kind.validated(**{**asked, **files}), caller)
 
     parameters = [
         *_parameters(kind),
