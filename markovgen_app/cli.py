@@ -20,11 +20,24 @@ from .errors import UserError
 from .methods import NAMES, chosen_methods, default_methods
 from .options import (
     DeviceOption,
+    ExitStepOption,
+    FinaliseOption,
     FolderOption,
+    GuidanceOption,
     JsonOption,
     MetadataOption,
     ModelOption,
+    MrfClampOption,
+    MrfIterationsOption,
     MrfOption,
+    NegativePromptOption,
+    SeedOption,
+    SizeOption,
+    StepsOption,
+    SuperResolutionExitStepOption,
+    SuperResolutionStepsOption,
+    TemperatureOption,
+    request_of,
     request_option,
     run_and_save,
     watched,
@@ -32,6 +45,7 @@ from .options import (
 from .picture_commands import picture_app
 from .requests import GenerateRequest
 from .study.commands import study_app
+from .training.commands import train_app
 
 app = typer.Typer(
     help="Text to pictures by decoding masked image tokens.",
@@ -40,7 +54,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-train_app = typer.Typer(help="Train the models.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(picture_app)
 app.add_typer(train_app, name="train")
 app.add_typer(study_app, name="study")
@@ -65,33 +78,26 @@ def _status(arguments: Sequence[str] | None) -> int:
         return 130
 
 
-SizeOption = Annotated[int | None, request_option("size", "--size")]
-SuperResolutionSteps = Annotated[int | None, request_option("super_resolution_steps", "--super-resolution-steps")]
-SuperResolutionExitStep = Annotated[
-    int | None, request_option("super_resolution_exit_step", "--super-resolution-exit-step")
-]
-
-
 @app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="what the picture shows")],
     method: Annotated[str | None, request_option("method", "--method")] = None,
-    steps: Annotated[int | None, request_option("steps", "--steps")] = None,
-    exit_step: Annotated[int | None, request_option("exit_step", "--exit-step")] = None,
-    seed: Annotated[int | None, request_option("seed", "--seed")] = None,
-    guidance_scale: Annotated[float | None, request_option("guidance_scale", "--guidance")] = None,
-    negative_prompt: Annotated[str | None, request_option("negative_prompt", "--negative-prompt")] = None,
-    temperature: Annotated[float | None, request_option("temperature", "--temperature")] = None,
+    steps: StepsOption = None,
+    exit_step: ExitStepOption = None,
+    seed: SeedOption = None,
+    guidance_scale: GuidanceOption = None,
+    negative_prompt: NegativePromptOption = None,
+    temperature: TemperatureOption = None,
     choice_temperature: Annotated[float | None, request_option("choice_temperature", "--choice-temperature")] = None,
     top_k: Annotated[int | None, request_option("top_k", "--top-k")] = None,
     order: Annotated[str | None, request_option("order", "--order")] = None,
-    finalise: Annotated[str | None, request_option("finalise", "--finalise")] = None,
-    mrf_iterations: Annotated[int | None, request_option("mrf_iterations", "--mrf-iterations")] = None,
-    mrf_clamp: Annotated[bool | None, request_option("mrf_clamp", "--mrf-clamp/--no-mrf-clamp")] = None,
+    finalise: FinaliseOption = None,
+    mrf_iterations: MrfIterationsOption = None,
+    mrf_clamp: MrfClampOption = None,
     count: Annotated[int | None, request_option("count", "--count")] = None,
     size: SizeOption = None,
-    super_resolution_steps: SuperResolutionSteps = None,
-    super_resolution_exit_step: SuperResolutionExitStep = None,
+    super_resolution_steps: SuperResolutionStepsOption = None,
+    super_resolution_exit_step: SuperResolutionExitStepOption = None,
     model: ModelOption = None,
     mrf: MrfOption = None,
     device: DeviceOption = None,
@@ -100,28 +106,7 @@ def generate(
     as_json: JsonOption = False,
 ) -> None:
     """Make pictures of a prompt."""
-    given = {
-        "method": method,
-        "steps": steps,
-        "exit_step": exit_step,
-        "seed": seed,
-        "guidance_scale": guidance_scale,
-        "negative_prompt": negative_prompt,
-        "temperature": temperature,
-        "choice_temperature": choice_temperature,
-        "top_k": top_k,
-        "order": order,
-        "finalise": finalise,
-        "mrf_iterations": mrf_iterations,
-        "mrf_clamp": mrf_clamp,
-        "count": count,
-        "size": size,
-        "super_resolution_steps": super_resolution_steps,
-        "super_resolution_exit_step": super_resolution_exit_step,
-    }
-    request = GenerateRequest.validated(
-        prompt=prompt, **{name: value for name, value in given.items() if value is not None}
-    )
+    request = request_of(GenerateRequest, locals())
     run_and_save(request, out, as_json, model=model, mrf=mrf, device=device, metadata=metadata)
 
 
@@ -137,18 +122,18 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    steps: Annotated[int | None, request_option("steps", "--steps")] = None,
-    exit_step: Annotated[int | None, request_option("exit_step", "--exit-step")] = None,
-    seed: Annotated[int | None, request_option("seed", "--seed")] = None,
-    guidance_scale: Annotated[float | None, request_option("guidance_scale", "--guidance")] = None,
-    negative_prompt: Annotated[str | None, request_option("negative_prompt", "--negative-prompt")] = None,
-    temperature: Annotated[float | None, request_option("temperature", "--temperature")] = None,
-    finalise: Annotated[str | None, request_option("finalise", "--finalise")] = None,
-    mrf_iterations: Annotated[int | None, request_option("mrf_iterations", "--mrf-iterations")] = None,
-    mrf_clamp: Annotated[bool | None, request_option("mrf_clamp", "--mrf-clamp/--no-mrf-clamp")] = None,
+    steps: StepsOption = None,
+    exit_step: ExitStepOption = None,
+    seed: SeedOption = None,
+    guidance_scale: GuidanceOption = None,
+    negative_prompt: NegativePromptOption = None,
+    temperature: TemperatureOption = None,
+    finalise: FinaliseOption = None,
+    mrf_iterations: MrfIterationsOption = None,
+    mrf_clamp: MrfClampOption = None,
     size: SizeOption = None,
-    super_resolution_steps: SuperResolutionSteps = None,
-    super_resolution_exit_step: SuperResolutionExitStep = None,
+    super_resolution_steps: SuperResolutionStepsOption = None,
+    super_resolution_exit_step: SuperResolutionExitStepOption = None,
     model: ModelOption = None,
     mrf: MrfOption = None,
     device: DeviceOption = None,
@@ -156,23 +141,7 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Put methods side by side on one prompt and seed: pictures, grid, changed tokens, filmstrip, times."""
-    given = {
-        "steps": steps,
-        "exit_step": exit_step,
-        "seed": seed,
-        "guidance_scale": guidance_scale,
-        "negative_prompt": negative_prompt,
-        "temperature": temperature,
-        "finalise": finalise,
-        "mrf_iterations": mrf_iterations,
-        "mrf_clamp": mrf_clamp,
-        "size": size,
-        "super_resolution_steps": super_resolution_steps,
-        "super_resolution_exit_step": super_resolution_exit_step,
-    }
-    request = GenerateRequest.validated(
-        prompt=prompt, **{name: value for name, value in given.items() if value is not None}
-    )
+    request = request_of(GenerateRequest, locals())
     names = None if methods is None else chosen_methods([name.strip() for name in methods.split(",")], NAMES)
     with redirect_stdout(sys.stderr):
         from .pictures import writable_folder
@@ -311,7 +280,7 @@ def sweep(
         str, typer.Option("--iterations", help="parted by commas, the usual one first")
     ] = "3,1,2,5,8",
     steps: Annotated[int, typer.Option("--steps", min=1, help="of the full run")] = 24,
-    guidance_scale: Annotated[float | None, request_option("guidance_scale", "--guidance")] = None,
+    guidance_scale: GuidanceOption = None,
     grid: Annotated[bool, typer.Option("--grid", help="cross all knobs instead of turning one at a time")] = False,
     split: Annotated[str, typer.Option("--split", help="tune, or test to confirm")] = "tune",
     plot: Annotated[Path | None, typer.Option("--plot", help="PNG or SVG file for the curves")] = None,
@@ -363,127 +332,3 @@ def benchmark(
     from .evaluation.benchmark import main as report
 
     report(model, as_json, methods=methods, rounds=rounds, mrf=mrf, amused=amused, app=with_app, device=device, out=out)
-
-
-ConfigOption = Annotated[Path, typer.Option("--config", help="configuration file, see configs/")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="continue from the last checkpoint of the run")]
-DataOption = Annotated[
-    str | None, typer.Option("--data", help="pictures with captions, in place of rendered scenes: a folder or a hub id")
-]
-
-
-@train_app.command("tokenizer")
-def train_tokenizer(config: ConfigOption, resume: ResumeOption = False, data: DataOption = None) -> None:
-    """Train the image tokenizer."""
-    from .training.tokenizer import train
-
-    train(config, resume, data=data)
-
-
-@train_app.command("base")
-def train_base(config: ConfigOption, resume: ResumeOption = False, data: DataOption = None) -> None:
-    """Train the base transformer."""
-    from .training.base import train
-
-    train(config, resume, data=data)
-
-
-@train_app.command("super-resolution")
-def train_super_resolution(config: ConfigOption, resume: ResumeOption = False, data: DataOption = None) -> None:
-    """Train the super-resolution transformer."""
-    from .training.super_resolution import train
-
-    train(config, resume, data=data)
-
-
-@train_app.command("scorer")
-def train_scorer(config: ConfigOption, resume: ResumeOption = False) -> None:
-    """Train the scorer, which recognises what is in a picture."""
-    from .training.scorer import train
-
-    train(config, resume)
-
-
-@train_app.command("mrf")
-def train_mrf(
-    config: ConfigOption,
-    resume: ResumeOption = False,
-    model: Annotated[str | None, typer.Option("--model", help="checkpoint, in place of the file's")] = None,
-    data: DataOption = None,
-) -> None:
-    """Train the random field on a checkpoint's half-decoded pictures."""
-    from .training.mrf import train
-
-    train(config, resume, model=model, data=data)
-
-
-@train_app.command("export")
-def export_weights(
-    tokenizer: Annotated[Path, typer.Option("--tokenizer", help="folder of trained tokenizer weights")],
-    base: Annotated[Path, typer.Option("--base", help="folder of trained base transformer weights")],
-    mrf: Annotated[Path | None, typer.Option("--mrf", help="folder of a trained random field")] = None,
-    super_resolution: Annotated[
-        list[Path] | None,
-        typer.Option("--super-resolution", help="folder of a super-resolution transformer; again for a stage above it"),
-    ] = None,
-    super_resolution_mrf: Annotated[
-        list[Path] | None,
-        typer.Option("--super-resolution-mrf", help="folder of the random field of that stage; again, in that order"),
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", help="the checkpoint's folder")] = Path("weights"),
-    vocabulary: Annotated[
-        str, typer.Option("--vocabulary", help="that they were trained on: full, frequent, or none (own pictures)")
-    ] = "full",
-) -> None:
-    """Put trained parts together into one checkpoint that every command and the app can load."""
-    from .training.export import export
-
-    export(
-        tokenizer,
-        base,
-        out,
-        vocabulary,
-        mrf=mrf,
-        super_resolution=super_resolution or (),
-        super_resolution_mrf=super_resolution_mrf or (),
-    )
-    print(out)
-
-
-@train_app.command("text-encoder")
-def trim_text_encoder(out: Annotated[Path, typer.Option("--out", help="folder to write")]) -> None:
-    """Cut the text encoder down to the captions' words (22 MB), for training on machines without the package."""
-    from .training.text import trim
-
-    print(f"{out}: {trim(out)} word pieces")
-
-
-@train_app.command("sprites")
-def save_sprites(out: Annotated[Path, typer.Option("--out", help="PNG file to write")]) -> None:
-    """Draw every sprite into one picture, for training on machines without the emoji font."""
-    from .data.sprites import save_sheet
-
-    save_sheet(out)
-    print(out)
-
-
-@train_app.command("preview-data")
-def preview_data(
-    out: Annotated[Path, typer.Option("--out", help="PNG file to write")] = Path("out/scenes.png"),
-    count: Annotated[int, typer.Option("--count", min=1, max=1000, help="scenes")] = 48,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="another seed, other scenes")] = 0,
-    split: Annotated[str, typer.Option("--split", help="train, tune or test")] = "train",
-    vocabulary: Annotated[str, typer.Option("--vocabulary", help="full or frequent")] = "full",
-) -> None:
-    """Draw a contact sheet of training scenes with their captions."""
-    from .data.scenes import SceneDataset, contact_sheet
-    from .pictures import write_error
-
-    try:
-        scenes = SceneDataset(seed, split=split, vocabulary=vocabulary)  # type: ignore[arg-type]
-        contact_sheet(out, scenes, count)
-    except OSError as error:
-        raise write_error(out.parent, error) from error
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    print(out)

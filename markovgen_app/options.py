@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .requests import DecodingRequest, GenerateRequest
+from .requests import DecodingRequest, GenerateRequest, RequestT, validated
 
 
 def request_option(field: str, *names: str, kind: type[DecodingRequest] = GenerateRequest) -> Any:
@@ -37,6 +37,30 @@ MetadataOption = Annotated[
 ]
 FolderOption = Annotated[Path, typer.Option("--out", help="folder for the pictures")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
+
+StepsOption = Annotated[int | None, request_option("steps", "--steps")]
+ExitStepOption = Annotated[int | None, request_option("exit_step", "--exit-step")]
+SeedOption = Annotated[int | None, request_option("seed", "--seed")]
+GuidanceOption = Annotated[float | None, request_option("guidance_scale", "--guidance")]
+NegativePromptOption = Annotated[str | None, request_option("negative_prompt", "--negative-prompt")]
+TemperatureOption = Annotated[float | None, request_option("temperature", "--temperature")]
+FinaliseOption = Annotated[str | None, request_option("finalise", "--finalise")]
+MrfIterationsOption = Annotated[int | None, request_option("mrf_iterations", "--mrf-iterations")]
+MrfClampOption = Annotated[bool | None, request_option("mrf_clamp", "--mrf-clamp/--no-mrf-clamp")]
+SizeOption = Annotated[int | None, request_option("size", "--size")]
+SuperResolutionStepsOption = Annotated[int | None, request_option("super_resolution_steps", "--super-resolution-steps")]
+SuperResolutionExitStepOption = Annotated[
+    int | None, request_option("super_resolution_exit_step", "--super-resolution-exit-step")
+]
+
+
+def request_of(kind: type[RequestT], options: Mapping[str, Any]) -> RequestT:
+    """The request that a command's options make: those that are its fields, as far as they were given.
+
+    Raises:
+        UserError: one line on what is wrong.
+    """
+    return validated(kind, {name: options[name] for name in kind.model_fields if options.get(name) is not None})
 
 
 def run_and_save(

@@ -16,6 +16,7 @@ from .options import (
     MetadataOption,
     ModelOption,
     MrfOption,
+    request_of,
     request_option,
     run_and_save,
 )
@@ -41,10 +42,9 @@ def _command(name: str, kind: type[PictureRequest], says: str) -> None:
     def run(**given: Any) -> None:
         alongside = {key: given.pop(key) for key in _ALONGSIDE}
         out, as_json = alongside.pop("out"), alongside.pop("as_json")
-        fields = {key: value for key, value in given.items() if value is not None}
-        if not Path(fields["image"]).is_file() and Path(fields["prompt"]).is_file():
-            raise UserError(f"There is no file {fields['image']}: the picture comes first, then the words.")
-        run_and_save(kind.validated(**fields), out, as_json, **alongside)
+        if not Path(given["image"]).is_file() and Path(given["prompt"]).is_file():
+            raise UserError(f"There is no file {given['image']}: the picture comes first, then the words.")
+        run_and_save(request_of(kind, given), out, as_json, **alongside)
 
     arguments: dict[str, tuple[Any, Any]] = {
         field: (Annotated[str, typer.Argument(help=kind.model_fields[field].description)], inspect.Parameter.empty)

@@ -1,9 +1,11 @@
 """The command: its output, its exit codes, and one line for everything that is wrong."""
 
+import inspect
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 from markovgen_app import cli
 from markovgen_app.models.mrf import MarkovRandomField
 from markovgen_app.pictures import read_settings
+from markovgen_app.requests import GenerateRequest
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +131,12 @@ def test_notes_go_to_standard_error(weights: str, capsys: pytest.CaptureFixture[
     captured = capsys.readouterr()
     assert json.loads(captured.out)["images"][0]["prompt"] == "ピザの隣のパンダ"
     assert "knows no word of the prompt" in captured.err
+
+
+@pytest.mark.parametrize("command", [cli.generate, cli.compare])
+def test_no_option_is_left_unread(command: Callable[..., None]) -> None:
+    read = {"methods", "model", "mrf", "device", "out", "metadata", "as_json"}
+    assert inspect.signature(command).parameters.keys() - read <= GenerateRequest.model_fields.keys()
 
 
 @pytest.mark.parametrize(
