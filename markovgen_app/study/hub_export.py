@@ -2,7 +2,8 @@
 
 What is sent is the file of answers beside the database (see `mirror`), by huggingface_hub's CommitScheduler. Each start
 of the server has a folder of its own in the repository, so that one whose disk was emptied overwrites nothing. The
-repository's history is squashed after every commit: answers that were withdrawn leave it, too.
+repository's history is squashed after every commit: answers that were withdrawn leave it, too. A folder of an earlier
+start goes as soon as all of its answers are in this start's, lest answers that are withdrawn later stay there.
 """
 
 from __future__ import annotations
@@ -10,23 +11,65 @@ from __future__ import annotations
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from huggingface_hub import CommitScheduler
+from huggingface_hub import CommitOperationDelete, CommitScheduler
 
 from ..errors import UserError
 from ..settings import Settings
+from .mirror import known
 from .store import MIRROR
 
 
 class _Scheduler(CommitScheduler):
-    """Commits what has changed, and squashes where there was a commit."""
+    """Commits what has changed, and squashes where there was a commit; looks once at what earlier starts left."""
+
+    _looked = False
 
     def push_to_hub(self) -> Any:
         commit = super().push_to_hub()
-        if commit is not None:
-            self.api.super_squash_history(repo_id=self.repo_id, repo_type=self.repo_type)
+        if commit is None:
+            return None
+        if not self._looked:
+            try:
+                self._remove_covered()
+                self._looked = True
+            except Exception as error:  # whatever keeps the hub from answering: the answers are there, so go on
+                print(
+                    f"Answers of earlier starts in {self.repo_id} were not looked at ({_reason(error)}).",
+                    file=sys.stderr,
+                )
+        self.api.super_squash_history(repo_id=self.repo_id, repo_type=self.repo_type)
         return commit
+
+    def _remove_covered(self) -> None:
+        """Remove the files of earlier starts whose answers are all in this start's, which has just been sent."""
+        study = self.path_in_repo.rpartition("/")[0]
+        here = known((self.folder_path / MIRROR).read_bytes())
+        covered, others = [], []
+        for path in self.api.list_repo_files(self.repo_id, repo_type=self.repo_type):
+            if not (path.startswith(f"{study}/") and path.endswith(f"/{MIRROR}")):
+                continue
+            if path == f"{self.path_in_repo}/{MIRROR}":
+                continue
+            with TemporaryDirectory() as folder:
+                file = self.api.hf_hub_download(self.repo_id, path, repo_type=self.repo_type, local_dir=folder)
+                (covered if known(Path(file).read_bytes()) <= here else others).append(path)
+        if covered:
+            self.api.create_commit(
+                self.repo_id,
+                [CommitOperationDelete(path) for path in covered],
+                repo_type=self.repo_type,
+                commit_message="Remove what the last start's answers hold, too",
+            )
+        if others:
+            print(
+                f"The hub's data set {self.repo_id} holds answers that this study's database does not, in"
+                f" {', '.join(others)}: give them to it with `markovgen study import`, or delete them if they were"
+                " withdrawn.",
+                file=sys.stderr,
+            )
 
 
 class HubExport:
@@ -42,7 +85,6 @@ class HubExport:
     """
 
     def __init__(self, folder: Path, repository: str, minutes: float) -> None:
-        started = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H%M%SZ")
         try:
             self._scheduler = _Scheduler(
                 repo_id=repository,
@@ -50,7 +92,7 @@ class HubExport:
                 private=True,
                 folder_path=folder,
                 allow_patterns=MIRROR,
-                path_in_repo=f"{folder.resolve().name}/{started}",
+                path_in_repo=f"{folder.resolve().name}/{_started()}",
                 every=minutes,
             )
         except Exception as error:  # whatever keeps the hub from answering
@@ -80,6 +122,13 @@ class HubExport:
         try:
             self._scheduler.trigger().result(timeout=60)
         except Exception as error:  # votes are safe in the database
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            print(f"The last answers were not sent to {self._scheduler.repo_id} ({reason}).", file=sys.stderr)
+            print(f"The last answers were not sent to {self._scheduler.repo_id} ({_reason(error)}).", file=sys.stderr)
         self._scheduler.stop()
+
+
+def _started() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H%M%SZ")
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -69,7 +69,7 @@ class Mirror:
                     file.write(wanted[len(found) :])
                 return
             withdrawn = connection.scalar(sa.select(sa.func.count()).select_from(withdrawals))
-            if not withdrawn and not _known(found) <= _known(wanted):
+            if not withdrawn and not known(found) <= known(wanted):
                 raise UserError(
                     f"{self.path} holds answers that the database does not: if the database was lost, give them back to"
                     f" a new one with `markovgen study import {self.path.parent} {self.path}`, else move the file away."
@@ -149,7 +149,7 @@ def _stands(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str], dict[str, A
     return stands
 
 
-def _known(content: bytes) -> set[tuple[str, str, str]]:
+def known(content: bytes) -> set[tuple[str, str, str]]:
     """(rater, trial, choice) of all that stands in a mirror that may be damaged: lines that cannot be read are none."""
 
     def readable() -> Iterator[dict[str, Any]]:
