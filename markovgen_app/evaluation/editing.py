@@ -270,12 +270,20 @@ def summary(values: Mapping[str, np.ndarray], weights: np.ndarray) -> dict[str, 
 
 
 def _ratio(made: np.ndarray, true: np.ndarray, weights: np.ndarray) -> metrics.Interval:
-    """Ratio of two means over the same cases, with its interval."""
+    """Ratio of two means of differences over the same cases, with its interval.
+
+    Flat true pictures have no difference to divide by: NaN where all are flat, and for the interval where all of a
+    resample's are.
+    """
     there = ~(np.isnan(made) | np.isnan(true))
     made, true, share = made[there], true[there], weights[:, there]
-    if not len(true):
-        return {"value": float("nan"), "low": float("nan"), "high": float("nan")}
-    return metrics.percentiles(made.mean() / true.mean(), (share @ made) / np.maximum(share @ true, 1e-12))
+    nothing = float("nan")
+    if not true.any():
+        return {"value": nothing, "low": nothing, "high": nothing}
+    value, below = float(made.mean() / true.mean()), share @ true  # (R,)
+    if not below.all():
+        return {"value": value, "low": nothing, "high": nothing}
+    return metrics.percentiles(value, (share @ made) / below)
 
 
 @torch.no_grad()

@@ -64,11 +64,17 @@ def write_report(report: Mapping[str, Any], path: Path) -> None:
 
 
 def cell(value: Any) -> str:
-    if isinstance(value, Mapping):
-        if not np.isfinite(value["value"]):
-            return "–"
-        return f"{value['value']:.3g} ({value['low']:.3g} … {value['high']:.3g})"
-    return f"{value:.3g}"
+    """A number, with its interval where it has one; a dash for what is not defined (NaN, or null in JSON)."""
+    if not isinstance(value, Mapping):
+        return f"{value:.3g}" if _defined(value) else "–"
+    if not _defined(value["value"]):
+        return "–"
+    known = _defined(value["low"]) and _defined(value["high"])
+    return f"{value['value']:.3g} ({value['low']:.3g} … {value['high']:.3g})" if known else f"{value['value']:.3g} (–)"
+
+
+def _defined(number: float | None) -> bool:
+    return number is not None and bool(np.isfinite(number))
 
 
 def text_table(report: Mapping[str, Any]) -> str:

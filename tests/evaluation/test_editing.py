@@ -75,6 +75,15 @@ def test_ratios_weigh_cases_as_means_do() -> None:
     assert table == {"seam_ratio": {"value": 2.0, "low": 2.0, "high": 2.0}}
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_ratio_to_flat_pictures_is_no_number() -> None:
+    weights = np.array([[0.5, 0.5], [1.0, 0.0]])
+    flat = editing.summary({"seam": np.array([2.0, 4.0]), "seam_true": np.zeros(2)}, weights)["seam_ratio"]
+    assert np.isnan([flat["value"], flat["low"], flat["high"]]).all()
+    some = editing.summary({"seam": np.array([2.0, 4.0]), "seam_true": np.array([0.0, 2.0])}, weights)["seam_ratio"]
+    assert some["value"] == 3 and np.isnan([some["low"], some["high"]]).all()
+
+
 def test_variants_as_typed() -> None:
     parsed = editing.parse_variants("full:strength=0.5, markovgen+source", "edit")
     assert parsed["full:strength=0.5"] == {"method": "full", "strength": "0.5"}
@@ -118,7 +127,7 @@ def test_inpainting_leaves_the_outside_to_the_bit(reports) -> None:
     for rows in reports["inpaint"][0]["changes"].values():
         for name in ("full:steps=2", "markovgen:steps=2:exit_step=1"):
             assert rows[name]["outside_exact"]["value"] == 1
-            assert rows[name]["seam_ratio"]["value"] > 0
+            assert np.isnan(rows[name]["seam_ratio"]["value"]), "the true pictures are flat at both borders"
 
 
 def test_strengths_that_share_a_run_are_what_they_are_alone() -> None:

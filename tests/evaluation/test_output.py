@@ -1,6 +1,9 @@
-"""How reports leave the commands."""
+"""How reports leave the commands: numbers for JSON and for tables."""
 
 import math
+from typing import Any
+
+import pytest
 
 from markovgen_app.evaluation import output
 
@@ -8,3 +11,17 @@ from markovgen_app.evaluation import output
 def test_numbers_are_plain_in_json():
     found = output.plain({"a": math.nan, "b": [1 / 3, 2], "c": {"d": math.inf}, "e": "x"})
     assert found == {"a": None, "b": [0.33333, 2], "c": {"d": None}, "e": "x"}
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        (0.12345, "0.123"),
+        (math.nan, "–"),
+        ({"value": 2.0, "low": 1.0, "high": 3.0}, "2 (1 … 3)"),
+        ({"value": 2.0, "low": math.nan, "high": math.nan}, "2 (–)"),
+        ({"value": math.nan, "low": math.nan, "high": math.nan}, "–"),
+    ],
+)
+def test_a_table_shows_what_is_defined(value: Any, cell: str) -> None:
+    assert output.cell(value) == output.cell(output.plain(value)) == cell
