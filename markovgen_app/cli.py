@@ -24,6 +24,7 @@ from .options import (
     FinaliseOption,
     FolderOption,
     GuidanceOption,
+    HostOption,
     JsonOption,
     MetadataOption,
     ModelOption,
@@ -31,6 +32,7 @@ from .options import (
     MrfIterationsOption,
     MrfOption,
     NegativePromptOption,
+    PortOption,
     SeedOption,
     SizeOption,
     StepsOption,
@@ -170,12 +172,8 @@ def compare(
 def serve(
     model: ModelOption = None,
     device: DeviceOption = None,
-    host: Annotated[
-        str | None, typer.Option("--host", help="address to listen on [default: 127.0.0.1]", show_default=False)
-    ] = None,
-    port: Annotated[
-        int | None, typer.Option("--port", help="port to listen on [default: 7860]", show_default=False)
-    ] = None,
+    host: HostOption = None,
+    port: PortOption = None,
     study: Annotated[
         Path | None, typer.Option("--study", help="a study to serve at /rate and /results", show_default=False)
     ] = None,

@@ -37,6 +37,10 @@ MetadataOption = Annotated[
 ]
 FolderOption = Annotated[Path, typer.Option("--out", help="folder for the pictures")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
+HostOption = Annotated[
+    str | None, typer.Option("--host", help="address to listen on [default: 127.0.0.1]", show_default=False)
+]
+PortOption = Annotated[int | None, typer.Option("--port", help="port to listen on [default: 7860]", show_default=False)]
 
 StepsOption = Annotated[int | None, request_option("steps", "--steps")]
 ExitStepOption = Annotated[int | None, request_option("exit_step", "--exit-step")]

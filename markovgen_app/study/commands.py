@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UserError
-from ..options import DeviceOption, JsonOption, ModelOption, MrfOption
+from ..options import DeviceOption, HostOption, JsonOption, ModelOption, MrfOption, PortOption
 
 if TYPE_CHECKING:
     from .bundle import Bundle, Make
@@ -141,12 +141,8 @@ def create(
 @study_app.command()
 def serve(
     folder: FolderArgument,
-    host: Annotated[
-        str | None, typer.Option("--host", help="address to listen on [default: 127.0.0.1]", show_default=False)
-    ] = None,
-    port: Annotated[
-        int | None, typer.Option("--port", help="port to listen on [default: 7860]", show_default=False)
-    ] = None,
+    host: HostOption = None,
+    port: PortOption = None,
     database: DatabaseOption = None,
     invite_only: Annotated[
         bool | None, typer.Option("--invite-only", help="only people with an invitation may rate", show_default=False)

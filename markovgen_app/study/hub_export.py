@@ -47,7 +47,8 @@ class _Scheduler(CommitScheduler):
         """Remove the files of earlier starts whose answers are all in this start's, which has just been sent."""
         study = self.path_in_repo.rpartition("/")[0]
         here = known((self.folder_path / MIRROR).read_bytes())
-        covered, others = [], []
+        covered: list[str] = []
+        others: list[str] = []
         for path in self.api.list_repo_files(self.repo_id, repo_type=self.repo_type):
             if not (path.startswith(f"{study}/") and path.endswith(f"/{MIRROR}")):
                 continue
