@@ -3,18 +3,19 @@
     markovgen benchmark --amused-size
 
 Time and memory do not depend on what the weights are, so that nothing has to be downloaded. The checkpoint is written
-to a temporary folder (3 GB) and measured in a process of its own, whose largest memory is that of the checkpoint's use.
+to a temporary folder (3.5 GB, in $TMPDIR), measured in a process of its own, whose largest memory is that of the
+checkpoint's use, and deleted before the training steps are timed.
 """
 
 from __future__ import annotations
 
 import json
 import multiprocessing
-import resource
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,13 +24,16 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.vq_model import VQModel
 from diffusers.models.unets.uvit_2d import UVit2DModel
+from safetensors import SafetensorError
 
+from ..errors import UserError
 from ..methods import NAMES
 from ..models.mrf import MarkovRandomField
 from ..pipeline import MarkovGenPipeline, Result, synchronize
 from ..requests import GenerateRequest
 from ..training.mrf import Stage, undecided_loss
 from ..training.states import States
+from .memory import peak_memory_mb
 
 TRANSFORMER = {
     "hidden_size": 1024,
@@ -97,12 +101,6 @@ def write_checkpoint(folder: Path, shapes: Shapes) -> None:
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "AmusedPipeline", **parts}))
 
 
-def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
 def use_checkpoint(folder: Path, device: str, dtype: torch.dtype, threads: int) -> dict[str, Any]:
     """Load a checkpoint and make one picture by every method.
 
@@ -114,12 +112,13 @@ def use_checkpoint(folder: Path, device: str, dtype: torch.dtype, threads: int) 
     pipeline = MarkovGenPipeline.from_pretrained(folder, dtype=dtype).to(device)
     synchronize(pipeline.device)
     report: dict[str, Any] = {"load_seconds": time.perf_counter() - started, "methods": {}}
+    _say("loaded")
     for method in NAMES:
         request = GenerateRequest.validated(prompt="a robot", method=method, seed=0, **pipeline.defaults)
         for event in pipeline.run(request):
             if isinstance(event, Result):
                 report["methods"][method] = event.images[0].model_seconds
-        print(f"aMUSEd's size, {method}", file=sys.stderr, flush=True)
+        _say(method)
     return {**report, "peak_memory_mb": peak_memory_mb()}
 
 
@@ -148,20 +147,40 @@ def training_step_seconds(parametrisation: str, codes: int, side: int, device: t
 
 def training_steps(codes: int, sides: Iterable[int], device: torch.device) -> dict[str, float]:
     """Seconds of a training step of each kind of field on each grid: "directional_256", …"""
-    return {
-        f"{name}_{side * side}": training_step_seconds(name, codes, side, device) for side in sides for name in _FIELDS
-    }
+    found = {}
+    for side in sides:
+        for name in _FIELDS:
+            found[f"{name}_{side * side}"] = training_step_seconds(name, codes, side, device)
+            _say(f"training steps, {name}, {side * side} tokens")
+    return found
 
 
 def measure_checkpoint(device: torch.device, dtype: torch.dtype, shapes: Shapes | None = None) -> dict[str, Any]:
-    """What `use_checkpoint` reports, and seconds of the fields' training steps, of 16 pictures each."""
+    """What `use_checkpoint` reports, and seconds of the fields' training steps, of 16 pictures each.
+
+    Raises:
+        UserError: no room for the checkpoint, on the disk or in memory.
+    """
     shapes = shapes or Shapes()
     alone = multiprocessing.get_context("spawn")
-    with TemporaryDirectory() as folder:
-        write_checkpoint(Path(folder), shapes)
+    with TemporaryDirectory(prefix="markovgen-amused-size-") as folder:
+        try:
+            write_checkpoint(Path(folder), shapes)
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"The checkpoint to measure cannot be written to {folder} ({error}): set TMPDIR to a folder with 4 GB"
+                " of room."
+            ) from error
+        _say("checkpoint written")
         with ProcessPoolExecutor(1, mp_context=alone) as process:
             told = process.submit(use_checkpoint, Path(folder), str(device), dtype, torch.get_num_threads())
-            report = told.result()
+            try:
+                report = told.result()
+            except BrokenProcessPool as error:
+                raise UserError(
+                    "The process that uses the checkpoint was killed, most likely for want of memory: close other"
+                    " programs, or measure on a machine with more."
+                ) from error
     return {
         **report,
         "training_step_seconds": training_steps(shapes.transformer["codebook_size"], shapes.sides, device),
@@ -176,3 +195,8 @@ def text_lines(report: Mapping[str, Any]) -> list[str]:
         kind, tokens = name.rsplit("_", 1)
         lines.append(f"{f'{kind}, {tokens} tokens':<26}{seconds:9.2f} s a training step of 16 pictures")
     return [*lines, f"{'peak memory':<26}{report['peak_memory_mb'] / 1024:9.1f} GB, that of training steps not counted"]
+
+
+def _say(what: str) -> None:
+    """Progress, on standard error."""
+    print(f"aMUSEd's size: {what}", file=sys.stderr, flush=True)

@@ -32,8 +32,9 @@ from ..pipeline import MarkovGenPipeline, Result, synchronize
 from ..requests import GenerateRequest
 from ..runtime import Runtime, load_runtime
 from ..settings import load_settings
-from .amused_size import TRANSFORMER, measure_checkpoint, peak_memory_mb, text_lines
+from .amused_size import TRANSFORMER, measure_checkpoint, text_lines
 from .generation import available, parse_methods
+from .memory import peak_memory_mb
 from .output import plain, write_report
 from .waits import app_ready_seconds, first_preview_seconds, scenes_per_second
 
