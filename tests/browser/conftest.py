@@ -11,7 +11,7 @@ import pytest
 import torch
 from browsing import FAILED, FLAGS, PATIENCE, RESULTS, OpenPage, free_port
 from builders import TINY_CODES, tiny_field, tiny_ladder, tiny_tokenizer, tiny_vocabulary
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from markovgen_app.models.transformer import MuseTransformer
 from markovgen_app.pipeline import MarkovGenPipeline
@@ -20,14 +20,23 @@ from markovgen_app.settings import Settings
 from markovgen_app.ui.build import build, launch
 from markovgen_app.ui.examples import make_comparisons, make_examples
 
+expect.set_options(timeout=PATIENCE)
+
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Tells the fixtures whether the test failed."""
+    """Tells the fixtures whether the test failed, in this of its two runs."""
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
-    if report.failed:
-        item.stash.setdefault(FAILED, []).append(report.when)
+    failed = [] if report.when == "setup" else item.stash[FAILED]
+    item.stash[FAILED] = [*failed, report.when] if report.failed else failed
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Has a browser test that fails run a second time: on busy cores now and then one misses a deadline."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 def tiny_runtime(*, field: bool = True) -> Runtime:
@@ -88,14 +97,19 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser, url: str, request: pytest.FixtureRequest) -> Iterator[OpenPage]:
-    """Opens the app: `open_page("?p=…", width=1440, scheme="light")`. A failure leaves traces and screenshots."""
+    """Opens the app: `open_page("?p=…", width=1440, scheme="light")`. A failure leaves traces and screenshots.
+
+    Nothing glides or fades, so that a place or a colour seen once is there to stay.
+    """
     contexts: list[BrowserContext] = []
     problems: list[str] = []
 
     def opened(
         query: str = "", *, width: int = 1440, scheme: str = "light", address: str = url, **options: Any
     ) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **options)  # type: ignore[arg-type]
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce", **options
+        )
         context.set_default_timeout(PATIENCE)
         context.tracing.start(screenshots=True, snapshots=True)
         contexts.append(context)
