@@ -14,6 +14,7 @@ from markovgen_app.models.text import TextEncoder
 from markovgen_app.models.tokenizer import ImageTokenizer
 from markovgen_app.models.transformer import MuseTransformer
 from markovgen_app.pipeline import MarkovGenPipeline
+from markovgen_app.runtime import Runtime
 from markovgen_app.vocabulary import Vocabulary
 
 TINY_GRID = (4, 4)
@@ -94,6 +95,11 @@ def tiny_checkpoint(folder: Path) -> Path:
     """The tiny pipeline, saved."""
     tiny_pipeline().save_pretrained(folder)
     return folder
+
+
+def runtime_of(pipeline: MarkovGenPipeline) -> Runtime:
+    """The pipeline ready to work on the CPU, as if a step took 0.1 s."""
+    return Runtime(pipeline, torch.device("cpu"), torch.float32, step_seconds=0.1, decode_seconds=0.1)
 
 
 @cache

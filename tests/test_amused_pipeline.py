@@ -11,16 +11,16 @@ import gradio as gr
 import pytest
 import torch
 from amused import CODES, amused_checkpoint
+from builders import runtime_of
+from commands import run_command
 from PIL import Image
 
-from markovgen_app.cli import main
 from markovgen_app.compare import Comparison, compare
 from markovgen_app.decoding.sampler import METHODS
 from markovgen_app.errors import UserError
 from markovgen_app.models.mrf import MarkovRandomField
 from markovgen_app.pipeline import MarkovGenPipeline, StepEvent
 from markovgen_app.requests import EditRequest, GenerateRequest, InpaintRequest, OutpaintRequest
-from markovgen_app.runtime import Runtime
 from markovgen_app.ui.api import compare_endpoint, generate_endpoint
 from markovgen_app.ui.controls import advanced_options
 from markovgen_app.ui.limits import VisitorLimit
@@ -85,7 +85,7 @@ def test_what_is_not_said_is_as_amused_has_it(pipeline: MarkovGenPipeline) -> No
 
 
 def test_the_app_opens_with_its_defaults(pipeline: MarkovGenPipeline, tmp_path: Path) -> None:
-    runtime = Runtime(pipeline, torch.device("cpu"), torch.float32, 0.1, 0.1)
+    runtime = runtime_of(pipeline)
     with gr.Blocks():
         controls = advanced_options(pipeline, ["full"])
         for endpoint in (generate_endpoint, compare_endpoint):
@@ -123,8 +123,6 @@ def test_its_weights_are_not_written_in_our_format(pipeline: MarkovGenPipeline, 
 
 def test_the_command_line_takes_it(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--model", str(checkpoint), "--device", "cpu", "--seed", "3", "--out", str(tmp_path), "--json"]
-    with pytest.raises(SystemExit) as status:
-        main(["generate", "a cat", "--method", "markovgen", *arguments])
-    assert status.value.code == 0
+    assert run_command("generate", "a cat", "--method", "markovgen", *arguments) == 0
     (image,) = json.loads(capsys.readouterr().out)["images"]
     assert (image["steps"], image["width"], Path(image["path"]).is_file()) == (12, 32, True)

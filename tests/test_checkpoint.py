@@ -4,14 +4,12 @@ import errno
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
-from builders import text_encoder, tiny_checkpoint
+from builders import text_encoder
 
 from markovgen_app.checkpoint import find_checkpoint
 from markovgen_app.errors import UserError
@@ -20,9 +18,9 @@ from markovgen_app.pipeline import MarkovGenPipeline
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("whole"))
+@pytest.fixture
+def whole(weights: str) -> Path:
+    return Path(weights)
 
 
 @pytest.fixture
@@ -105,26 +103,10 @@ def test_a_name_that_is_no_checkpoint_is_said(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """A hub on this machine that answers every call with the status and the error code put into what is yielded."""
-    answer: dict[str, Any] = {}
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(answer["status"])
-            self.send_header("X-Error-Code", answer["code"])
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None: ...
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", f"http://127.0.0.1:{server.server_port}")
-    yield answer
-    server.shutdown()
-    server.server_close()
+def hub(refusing_hub: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", refusing_hub["address"])
+    monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", refusing_hub["address"])
+    return refusing_hub
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from builders import TINY_CODES, TINY_GRID, tiny_checkpoint, tiny_pipeline
+from builders import TINY_CODES, TINY_GRID, tiny_pipeline
+from commands import run_command as run
 from PIL import Image
 
 from markovgen_app import cli
@@ -17,21 +18,7 @@ from markovgen_app.models.mrf import MarkovRandomField
 from markovgen_app.pictures import read_settings
 from markovgen_app.requests import GenerateRequest
 
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tiny_checkpoint(tmp_path_factory.mktemp("weights")))
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as exit_info:
-        cli.main(arguments)
-    return int(exit_info.value.code or 0)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def test_json_is_one_object_on_standard_output(

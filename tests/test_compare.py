@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from builders import text_encoder, tiny_pipeline, tiny_tokenizer, tiny_transformer
+from builders import runtime_of, text_encoder, tiny_pipeline, tiny_tokenizer, tiny_transformer
 from test_zero_gpu import forked
 
 from markovgen_app.compare import FILM_COLUMNS, Column, Comparison, Turn, compare, comparing, film_steps
@@ -17,10 +17,6 @@ from markovgen_app.requests import GenerateRequest
 from markovgen_app.runtime import Runtime
 
 REQUEST = GenerateRequest(prompt="a panda", steps=8, exit_step=3, seed=5)
-
-
-def runtime_of(pipeline: MarkovGenPipeline) -> Runtime:
-    return Runtime(pipeline, torch.device("cpu"), torch.float32, step_seconds=0.1, decode_seconds=0.1)
 
 
 @pytest.fixture(scope="module")

@@ -7,25 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import tiny_checkpoint
+from commands import run_command as run
 from PIL import Image
 
-from markovgen_app import cli
 from markovgen_app.pictures import METADATA_KEY
 from markovgen_app.requests import EditRequest, InpaintRequest, OutpaintRequest
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tiny_checkpoint(tmp_path_factory.mktemp("weights")))
-
-
 @pytest.fixture(autouse=True)
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def files(elsewhere: Path) -> None:
     """A picture and masks in the working directory."""
-    monkeypatch.chdir(tmp_path)
     Image.fromarray(NOISE).save("a.png")
     Image.fromarray(NOISE).convert("CMYK").save("cmyk.jpg")
     Image.fromarray(np.arange(2400, dtype=np.uint16).reshape(40, 60) * 27).save("deep.png")
@@ -38,12 +31,6 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mask.save("mask.png")
     Path("text.png").write_text("no picture")
     Path("short.png").write_bytes(Path("a.png").read_bytes()[:1000])
-
-
-def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as exit_info:
-        cli.main(arguments)
-    return int(exit_info.value.code or 0)
 
 
 def test_inpaint_prints_one_object_and_keeps_what_is_outside(weights: str, capsys: pytest.CaptureFixture[str]) -> None:

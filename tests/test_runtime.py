@@ -6,7 +6,7 @@ from threading import Thread
 
 import pytest
 import torch
-from builders import tiny_checkpoint, tiny_ladder, tiny_pipeline
+from builders import runtime_of, tiny_checkpoint, tiny_ladder, tiny_pipeline
 
 from markovgen_app.errors import UserError
 from markovgen_app.pipeline import MarkovGenPipeline, Result, StepEvent
@@ -113,7 +113,7 @@ def test_low_memory_gives_the_same_pictures_with_one_model_present_at_a_time(
     pipeline.offload(torch.device("cpu"))
     monkeypatch.setattr(torch.nn.Module, "to", recorded)
     assert pipeline.offloaded and pipeline.device == torch.device("cpu")
-    small = Runtime(pipeline, torch.device("cpu"), torch.float32, 0.1, 0.1)
+    small = runtime_of(pipeline)
     assert pixels(small.run(REQUEST)) == pixels(
         Runtime(tiny_pipeline(), small.device, small.dtype, 0.1, 0.1).run(REQUEST)
     )
@@ -128,7 +128,7 @@ def test_a_full_gpu_falls_back_to_low_memory_and_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pipeline = tiny_pipeline()
-    wanted = pixels(Runtime(pipeline, torch.device("cpu"), torch.float32, 0.1, 0.1).run(REQUEST))
+    wanted = pixels(runtime_of(pipeline).run(REQUEST))
     work = pipeline.run
 
     def too_much(request: DecodingRequest) -> Iterator[StepEvent | Result]:
@@ -138,7 +138,7 @@ def test_a_full_gpu_falls_back_to_low_memory_and_says_so(
             yield event
 
     monkeypatch.setattr(pipeline, "run", too_much)
-    runtime = Runtime(pipeline, torch.device("cpu"), torch.float32, 0.1, 0.1)
+    runtime = runtime_of(pipeline)
     assert pixels(runtime.run(REQUEST)) == wanted
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "too small for all models at once" in said and pipeline.offloaded
@@ -153,7 +153,7 @@ def test_too_small_even_for_one_model_is_one_line(monkeypatch: pytest.MonkeyPatc
         yield
 
     monkeypatch.setattr(pipeline, "run", too_much)
-    runtime = Runtime(pipeline, torch.device("cpu"), torch.float32, 0.1, 0.1)
+    runtime = runtime_of(pipeline)
     with pytest.raises(UserError, match="memory of cpu is too small for this request: ask for fewer pictures"):
         list(runtime.run(REQUEST))
     assert not runtime._busy

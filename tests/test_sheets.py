@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from builders import text_encoder, tiny_pipeline, tiny_tokenizer, tiny_transformer
+from builders import runtime_of, text_encoder, tiny_pipeline, tiny_tokenizer, tiny_transformer
 from PIL import Image
 
 from markovgen_app import sheets
@@ -19,12 +18,11 @@ from markovgen_app.palette import ACCENT, PAPER
 from markovgen_app.pictures import read_settings
 from markovgen_app.pipeline import MarkovGenPipeline
 from markovgen_app.requests import GenerateRequest
-from markovgen_app.runtime import Runtime
 
 
 def compared(*methods: str, field: bool = True, prompt: str = "a panda") -> Comparison:
     pipeline = tiny_pipeline() if field else MarkovGenPipeline(tiny_transformer(), tiny_tokenizer(), text_encoder())
-    runtime = Runtime(pipeline, torch.device("cpu"), torch.float32, step_seconds=0.1, decode_seconds=0.1)
+    runtime = runtime_of(pipeline)
     *_, comparison = compare(runtime, GenerateRequest(prompt=prompt, steps=8, exit_step=3, seed=5), methods)
     assert isinstance(comparison, Comparison)
     return comparison

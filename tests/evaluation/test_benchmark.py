@@ -1,25 +1,31 @@
 """`markovgen benchmark` on a tiny pipeline: the shape of the report, and times that make sense."""
 
+import errno
 import json
+import multiprocessing
+import os
+import signal
+import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from markovgen_app.errors import UserError
-from markovgen_app.evaluation import amused_size, benchmark, waits
+from markovgen_app.evaluation import amused_size, benchmark, memory, waits
 from markovgen_app.evaluation.amused_size import TRANSFORMER, Shapes
 from markovgen_app.evaluation.generation import parse_methods
 from markovgen_app.methods import NAMES
 from markovgen_app.runtime import Runtime
-from tests.builders import tiny_checkpoint, tiny_ladder, tiny_pipeline
+from tests.builders import runtime_of, tiny_checkpoint, tiny_ladder, tiny_pipeline
 
 
 @pytest.fixture(scope="module")
 def measured():
-    runtime = Runtime(tiny_pipeline(), torch.device("cpu"), torch.float32, 0.1, 0.1)
+    runtime = runtime_of(tiny_pipeline())
     return benchmark.benchmark(runtime, parse_methods("early-exit:steps=24:exit_step=2"), rounds=1)
 
 
@@ -39,7 +45,7 @@ def test_the_stages_above_the_base_are_timed_too():
     pipeline = tiny_ladder(further=1)
     for name, milliseconds in benchmark.measure_components(pipeline).items():
         assert milliseconds > 0, name
-    runtime = Runtime(pipeline, torch.device("cpu"), torch.float32, 0.1, 0.1)
+    runtime = runtime_of(pipeline)
     found = benchmark.benchmark(runtime, {}, rounds=1)
     assert all(found["components"][name] for name in benchmark.COMPONENTS)
     assert found["components"]["super_resolution_2_step_ms"] > 0
@@ -71,7 +77,7 @@ def test_the_command_prints_one_object_or_a_table(tmp_path: Path, capsys):
     assert "base_step_ms" in table and "halton:steps=2" in table and "peak memory" in table
 
 
-def test_a_checkpoint_of_amuseds_kind_is_loaded_and_runs_every_method(monkeypatch):
+def test_a_checkpoint_of_amuseds_kind_is_loaded_and_runs_every_method(monkeypatch, capsys):
     """In a thread here: another process would take seconds to import everything once more."""
     monkeypatch.setattr(amused_size, "ProcessPoolExecutor", lambda count, mp_context: ThreadPoolExecutor(count))
     small = Shapes(
@@ -99,6 +105,55 @@ def test_a_checkpoint_of_amuseds_kind_is_loaded_and_runs_every_method(monkeypatc
     steps = {"low-rank_16", "low-rank_64", "directional_16", "directional_64"}
     assert set(found["training_step_seconds"]) == steps and min(found["training_step_seconds"].values()) > 0
     assert len(amused_size.text_lines(found)) == 1 + len(NAMES) + 4 + 1
+    progress = [line.removeprefix("aMUSEd's size: ") for line in capsys.readouterr().err.splitlines()]
+    steps = [
+        f"training steps, {field}, {tokens} tokens" for tokens in (16, 64) for field in ("low-rank", "directional")
+    ]
+    assert [
+        line for line in progress if line in steps or line in NAMES or line in ("checkpoint written", "loaded")
+    ] == [
+        "checkpoint written",
+        "loaded",
+        *NAMES,
+        *steps,
+    ]
+
+
+def killed(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "cannot be written to .*No space left.*: set TMPDIR"),
+        (SafetensorError("I/O error: No space left"), "cannot be written to .*No space left.*: set TMPDIR"),
+        (None, "was killed, most likely for want of memory"),
+    ],
+)
+def test_no_room_for_the_checkpoint_is_said_and_nothing_stays(monkeypatch, tmp_path, trouble, message):
+    def write_checkpoint(folder: Path, shapes: Shapes) -> None:
+        (folder / "part").write_bytes(b"weights")
+        assert folder.parent == tmp_path
+        if trouble:
+            raise trouble
+
+    forked = multiprocessing.get_context("fork")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(amused_size, "write_checkpoint", write_checkpoint)
+    monkeypatch.setattr(amused_size, "use_checkpoint", killed)
+    monkeypatch.setattr(
+        amused_size, "ProcessPoolExecutor", lambda count, mp_context: ProcessPoolExecutor(count, forked)
+    )
+    with pytest.raises(UserError, match=message):
+        amused_size.measure_checkpoint(torch.device("cpu"), torch.float32)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_peak_memory_is_that_of_the_process_itself_and_not_of_who_started_it():
+    code = "from markovgen_app.evaluation.memory import peak_memory_mb; print(peak_memory_mb())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 5 < float(done.stdout) < 100 < memory.peak_memory_mb()
 
 
 def test_fields_are_timed_beside_a_transformer_of_amuseds_kind():

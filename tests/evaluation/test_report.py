@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from markovgen_app import cli
 from markovgen_app.data.scenes import SceneDataset
 from markovgen_app.errors import UserError
 from markovgen_app.evaluation import report
@@ -18,6 +17,7 @@ from markovgen_app.evaluation.judging import ACCURACIES
 from markovgen_app.evaluation.output import plain
 from markovgen_app.models.mrf import MarkovRandomField
 from tests.builders import TINY_CODES, TINY_GRID, tiny_checkpoint, tiny_pipeline
+from tests.commands import run_command
 from tests.scorers import tiny_scorer
 
 METHODS = parse_methods("full:steps=3,early-exit:steps=3:exit_step=2")
@@ -149,9 +149,7 @@ def test_the_stored_command_asks_for_the_same(given, monkeypatch):
         called.update(model=model, methods=methods, images=images, seeds=seeds, as_json=as_json, **others)
 
     monkeypatch.setattr(report, "main", main)
-    with pytest.raises(SystemExit) as done:
-        cli.main(shlex.split(report.command(**asked))[1:])
-    assert done.value.code == 0
+    assert run_command(*shlex.split(report.command(**asked))[1:]) == 0
     assert called == {**usual, **asked}
 
 
@@ -166,8 +164,7 @@ def test_the_stored_command_measures_the_same(tmp_path, monkeypatch, capsys):
     report.main(None, "full:steps=2,markovgen:steps=2:exit_step=1", 2, "3", True, **options)
     first = json.loads(capsys.readouterr().out)
     monkeypatch.delenv("MARKOVGEN_MODEL")
-    with pytest.raises(SystemExit):
-        cli.main([*shlex.split(first["command"])[1:], "--json"])
+    assert run_command(*shlex.split(first["command"])[1:], "--json") == 0
     second = json.loads(capsys.readouterr().out)
     for values in (*first["methods"].values(), *second["methods"].values()):
         values.pop("model_seconds")

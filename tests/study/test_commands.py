@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
-from builders import text_encoder, tiny_checkpoint, tiny_tokenizer, tiny_transformer, tiny_vocabulary
+from builders import text_encoder, tiny_tokenizer, tiny_transformer, tiny_vocabulary
+from commands import run_command
 from PIL import Image
 from studies import answered, join, vote
 
-from markovgen_app import cli
 from markovgen_app.pipeline import MarkovGenPipeline
 from markovgen_app.study.bundle import Bundle
 from markovgen_app.study.site import open_store
 from markovgen_app.study.store import Answer
 
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tiny_checkpoint(tmp_path_factory.mktemp("weights")))
+run = partial(run_command, "study")
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def prompts(elsewhere: Path) -> None:
     Path("prompts.txt").write_text("a panda\na pizza\na robot on a beach\n")
-
-
-def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as exit_info:
-        cli.main(("study", *arguments))
-    return int(exit_info.value.code or 0)
 
 
 def make(weights: str, *others: str) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run_command
 from studies import a_plan, a_study
 
-from markovgen_app.cli import main as command
 from markovgen_app.errors import UserError
 from markovgen_app.study.design import assign
 from markovgen_app.study.simulate import WORLDS, World, coverage, keep, plan_for_simulation, simulate, truth
@@ -93,9 +94,7 @@ def test_simulated_votes_have_a_database_of_their_own(tmp_path: Path) -> None:
 def test_the_command_reports_its_own_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "coverage.json"
     arguments = ["study", "simulate", "--studies", "2", "--prompts", "12", "--worlds", "independent", "--out", str(out)]
-    with pytest.raises(SystemExit) as ended:
-        command([*arguments, "--json"])
-    assert ended.value.code == 0
+    assert run_command(*arguments, "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report == json.loads(out.read_text())
     assert report["simulated"] is True and "--studies 2 --worlds independent --prompts 12" in report["command"]
@@ -108,11 +107,7 @@ def test_a_study_is_rehearsed_in_a_database_of_its_own(tmp_path: Path, capsys: p
     bundle = a_study(tmp_path / "study", plan)
     database = tmp_path / "rehearsal.db"
 
-    def run(*arguments: str) -> int:
-        with pytest.raises(SystemExit) as ended:
-            command(["study", *arguments])
-        return int(ended.value.code or 0)
-
+    run = partial(run_command, "study")
     rehearse = ["simulate", "--study", str(bundle.folder), "--database", str(database)]
     assert run(*rehearse, "--studies", "1", "--json") == 0
     report = json.loads(capsys.readouterr().out)
@@ -144,7 +139,5 @@ def test_the_reported_intervals_cover_what_they_claim() -> None:
 
 
 def test_an_unknown_world_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        command(["study", "simulate", "--worlds", "flat"])
-    assert ended.value.code == 2
+    assert run_command("study", "simulate", "--worlds", "flat") == 2
     assert "default, independent, divided" in capsys.readouterr().err

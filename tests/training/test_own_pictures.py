@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 from builders import text_encoder, tiny_tokenizer
+from commands import run_command as run
 from encoders import WIDTHS, tiny_encoder
 from PIL import Image
 
-from markovgen_app.cli import main
 from markovgen_app.pipeline import MarkovGenPipeline
 
 COLOURS = ("red", "green", "blue", "tan")
@@ -25,12 +25,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.new("RGB", (50, 40), colour).save(folder / f"{number}.jpg")
         (folder / f"{number}.txt").write_text(f"a {colour} square")
     return folder
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as status:
-        main([str(each) for each in arguments])
-    return int(status.value.code or 0)
 
 
 def config(folder: Path, name: str, **fields: Any) -> Path:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import torch
-from builders import tiny_pipeline
+from builders import runtime_of, tiny_pipeline
 
 from markovgen_app.runtime import Runtime
 from markovgen_app.ui.about import about_html
 
 
 def runtime() -> Runtime:
-    return Runtime(tiny_pipeline(), torch.device("cpu"), torch.float32, step_seconds=0.1, decode_seconds=0.1)
+    return runtime_of(tiny_pipeline())
 
 
 def test_the_table_is_shown_where_quality_was_measured(tmp_path: Path) -> None:

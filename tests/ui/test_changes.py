@@ -11,14 +11,12 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
-import torch
-from builders import tiny_field, tiny_tokenizer, tiny_transformer
+from builders import runtime_of, tiny_field, tiny_tokenizer, tiny_transformer
 from PIL import Image
 
 from markovgen_app.errors import UserError
 from markovgen_app.pipeline import MarkovGenPipeline
 from markovgen_app.requests import EditRequest, InpaintRequest, OutpaintRequest
-from markovgen_app.runtime import Runtime
 from markovgen_app.ui.changes import ChangeHandlers
 from markovgen_app.ui.edit import EditHandlers, edit_tab
 from markovgen_app.ui.inpaint import InpaintHandlers, inpaint_tab
@@ -33,7 +31,7 @@ def tabs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ChangeHandlers]:
     first = tmp_path_factory.mktemp("first") / "example-1.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(first)
     pipeline = MarkovGenPipeline(tiny_transformer(), tiny_tokenizer(), mrf=tiny_field())
-    runtime = Runtime(pipeline, torch.device("cpu"), torch.float32, step_seconds=0.1, decode_seconds=0.1)
+    runtime = runtime_of(pipeline)
     with gr.Blocks():
         made = [make(runtime, VisitorLimit(0, 1), first, metadata=True) for make in (inpaint_tab, edit_tab)]
     assert isinstance(made[0], InpaintHandlers) and isinstance(made[1], EditHandlers)

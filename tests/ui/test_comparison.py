@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from builders import text_encoder, tiny_pipeline, tiny_tokenizer, tiny_transformer
+from builders import runtime_of, text_encoder, tiny_pipeline, tiny_tokenizer, tiny_transformer
 from PIL import Image
 
 from markovgen_app.compare import Column, Comparison, Turn, compare
@@ -24,10 +23,6 @@ from markovgen_app.ui.examples import load_comparisons, make_comparisons
 from markovgen_app.ui.links import comparison_link
 
 REQUEST = GenerateRequest(prompt="an owl", steps=8, exit_step=3, seed=5)
-
-
-def runtime_of(pipeline: MarkovGenPipeline) -> Runtime:
-    return Runtime(pipeline, torch.device("cpu"), torch.float32, step_seconds=0.1, decode_seconds=0.1)
 
 
 @pytest.fixture(scope="module")

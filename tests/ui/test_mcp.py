@@ -9,12 +9,10 @@ from typing import Any
 
 import gradio as gr
 import pytest
-import torch
 from browsing import free_port
-from builders import tiny_pipeline
+from builders import runtime_of, tiny_pipeline
 
 from markovgen_app.errors import UserError
-from markovgen_app.runtime import Runtime
 from markovgen_app.settings import Settings
 from markovgen_app.ui import build as building
 
@@ -30,7 +28,7 @@ def test_a_client_finds_the_tools_and_makes_a_picture(tmp_path: Path) -> None:
     from mcp import ClientSession
     from mcp.client.streamable_http import streamable_http_client
 
-    runtime = Runtime(tiny_pipeline(), torch.device("cpu"), torch.float32, 0.1, 0.1)
+    runtime = runtime_of(tiny_pipeline())
     settings = Settings(mcp=True, port=free_port())
     page = building.build(runtime, settings, examples=tmp_path)
     building.launch(page, settings, prevent_thread_lock=True, quiet=True)

@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 import pytest
 import torch
-from builders import tiny_ladder, tiny_pipeline
+from builders import runtime_of, tiny_ladder, tiny_pipeline
 from PIL import Image
 
 from markovgen_app.pictures import read_settings
@@ -25,7 +25,7 @@ from markovgen_app.ui.stage import StageRun, pack_tokens
 
 @pytest.fixture(scope="module")
 def runtime() -> Runtime:
-    return Runtime(tiny_pipeline(), torch.device("cpu"), torch.float32, step_seconds=0.1, decode_seconds=0.1)
+    return runtime_of(tiny_pipeline())
 
 
 def png_of(source: str) -> io.BytesIO:
@@ -88,7 +88,7 @@ def test_examples_are_made_and_found(runtime: Runtime, tmp_path: Path) -> None:
 
 
 def test_both_stages_are_told_apart() -> None:
-    runtime = Runtime(tiny_ladder(), torch.device("cpu"), torch.float32, step_seconds=0.1, decode_seconds=0.1)
+    runtime = runtime_of(tiny_ladder())
     request = GenerateRequest(prompt="an owl", steps=40, super_resolution_steps=3, seed=3)
     run = StageRun(request)
     for event in runtime.run(request):
@@ -110,6 +110,4 @@ def test_a_size_is_asked_for_only_where_there_is_a_choice() -> None:
         controls = advanced_options(tiny_ladder(), ["full"])
     assert controls["size"].choices == [("32 × 32 px", 32), ("64 × 64 px", 64)] and controls["size"].value == 64
     assert not controls["super_resolution_exit_step"].visible
-    assert "32 × 32 or 64 × 64 pixels" in about_html(
-        Runtime(tiny_ladder(), torch.device("cpu"), torch.float32, 0.1, 0.1), Path("nowhere")
-    )
+    assert "32 × 32 or 64 × 64 pixels" in about_html(runtime_of(tiny_ladder()), Path("nowhere"))
