@@ -45,14 +45,12 @@ class _Scheduler(CommitScheduler):
 
     def _remove_covered(self) -> None:
         """Remove the files of earlier starts whose answers are all in this start's, which has just been sent."""
-        study = self.path_in_repo.rpartition("/")[0]
+        study, own = self.path_in_repo.rpartition("/")[0], f"{self.path_in_repo}/{MIRROR}"
         here = known((self.folder_path / MIRROR).read_bytes())
         covered: list[str] = []
         others: list[str] = []
         for path in self.api.list_repo_files(self.repo_id, repo_type=self.repo_type):
-            if not (path.startswith(f"{study}/") and path.endswith(f"/{MIRROR}")):
-                continue
-            if path == f"{self.path_in_repo}/{MIRROR}":
+            if path == own or not (path.startswith(f"{study}/") and path.endswith(f"/{MIRROR}")):
                 continue
             with TemporaryDirectory() as folder:
                 file = self.api.hf_hub_download(self.repo_id, path, repo_type=self.repo_type, local_dir=folder)
