@@ -246,7 +246,7 @@ function stopped() {
 // ---- what people do ------------------------------------------------------------------------------------------------
 
 const overlay = (name) => () => { store.overlay = store.overlay === name ? null : name; render(); };
-const pair = (left, right) => { store.pair = [left, right]; render(); $(".mg-closer").scrollIntoView({ block: "nearest", behavior: "smooth" }); };
+const pair = (left, right) => { store.pair = [left, right]; render(); window.markovgenGlide($(".mg-closer")); };
 const acts = {
   changed: overlay("changed"),
   heat: overlay("heat"),

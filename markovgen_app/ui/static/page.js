@@ -37,11 +37,15 @@
     if (event.target.closest(".mg-stop")) stage?.stop();
   });
 
+  // Brings into sight, gliding unless less motion is asked for.
+  const calm = matchMedia("(prefers-reduced-motion: reduce)");
+  window.markovgenGlide = (node) => node?.scrollIntoView({ block: "nearest", behavior: calm.matches ? "auto" : "smooth" });
+
   // A notice may appear out of sight on a phone.
   new MutationObserver((changes) => {
     for (const { addedNodes } of changes)
       for (const node of addedNodes)
-        if (node.matches?.(".mg-notices .mg-notice")) node.scrollIntoView({ block: "nearest", behavior: "smooth" });
+        if (node.matches?.(".mg-notices .mg-notice")) window.markovgenGlide(node);
   }).observe(document.documentElement, { childList: true, subtree: true });
 
   // ---- keyboard ------------------------------------------------------------------------------------------------------

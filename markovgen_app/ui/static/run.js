@@ -39,7 +39,7 @@ store.start = () => {
   store.place = WAITING;
   announce("Waiting to start");
   render();
-  element.querySelector(".mg-frame")?.scrollIntoView({ block: "nearest", behavior: "smooth" });
+  window.markovgenGlide(element.querySelector(".mg-frame"));
 };
 store.finish = () => {
   store.waiting = store.running = false;

@@ -37,6 +37,7 @@ function render() {
   $("[data-act=heat]").setAttribute("aria-pressed", store.heat);
   $("[data-act=pixels]").setAttribute("aria-pressed", store.pixels);
   $(".mg-empty").hidden = !!picture;
+  $(".mg-views").hidden = !picture;
   $(".mg-empty").textContent = props.empty || "Describe a picture, then press Run.";
   renderShelves();
   text(".mg-label", state === "waiting" ? store.place : picture ? picture.label : "");
