@@ -52,7 +52,7 @@ def served(runtime: Runtime, examples: Path) -> Iterator[str]:
     """The address of an app, until it is closed."""
     settings = Settings(port=free_port())
     page = build(runtime, settings, examples=examples)
-    launch(page, settings, prevent_thread_lock=True, quiet=True)
+    launch(page, settings, prevent_thread_lock=True, quiet=True, _frontend=False)  # no look whether it answers in 3 s
     yield f"http://127.0.0.1:{settings.port}/"
     page.close()
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 import json
 import re
-import time
 from pathlib import Path
 
 import pytest
-from browsing import PATIENCE, OpenPage
+from browsing import OpenPage, Turnstile, at_rest, finished, step_by_step, until
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 from test_accessibility import assert_clean
@@ -18,7 +17,6 @@ from markovgen_app.pictures import read_settings
 from markovgen_app.runtime import Runtime
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=PATIENCE)
 
 LINK = "?tab=compare&p=a+panda+on+a+brick+wall&seed=7&steps=8"
 PROMPT = "a panda on a brick wall"
@@ -65,19 +63,12 @@ def compare(page: Page) -> None:
     finish(page)
 
 
-def held_after_some_steps(page: Page, runtime: Runtime) -> list[int]:
-    """With the runtime's lock held, lets a comparison do a few steps: the models are too quick to be watched.
-
-    Returns the step that each method is at.
-    """
-    while True:
-        states = tab(page).locator(".mg-state").all_inner_texts()
-        if states and all(state.startswith("base ") for state in states):
-            return [int(state.removeprefix("base ").partition("/")[0]) for state in states]
-        runtime.lock.release()
-        time.sleep(0.01)
-        runtime.lock.acquire()
-        page.wait_for_timeout(1000)
+def do_some_steps(page: Page, turnstile: Turnstile) -> list[int]:
+    """Lets a comparison of three methods do a few steps; returns the step that each is at."""
+    turnstile.let(10)
+    states = tab(page).locator(".mg-state")
+    expect(states).to_have_text([re.compile(r"^base \d+/")] * 3)
+    return [int(state.removeprefix("base ").partition("/")[0]) for state in states.all_inner_texts()]
 
 
 def test_the_tab_opens_with_comparisons(open_page: OpenPage) -> None:
@@ -95,11 +86,11 @@ def test_cards_fill_in_step_and_say_what_it_took(open_page: OpenPage, runtime: R
     page = open_page()
     page.get_by_role("tab", name="Compare").click()
     prompt_box(page).fill(PROMPT)
-    with runtime.lock:
+    with step_by_step(runtime) as turnstile:
         prompt_box(page).press("Control+Enter")
         expect(tab(page).get_by_role("button", name="Stop", exact=True)).to_be_visible()
         expect(tab(page).locator(".mg-label")).to_have_text("Waiting for a free place")
-        reached = held_after_some_steps(page, runtime)
+        reached = do_some_steps(page, turnstile)
         assert max(reached) - min(reached) <= 1, "all methods are at the same step"
         for title in ("Full", "Early exit", "MarkovGen"):
             expect(card(page, title).get_by_role("img")).to_have_attribute("alt", f"{PROMPT} ({title})")
@@ -116,11 +107,13 @@ def test_cards_fill_in_step_and_say_what_it_took(open_page: OpenPage, runtime: R
     )
     expect(tab(page).locator(".mg-live")).to_have_text("The comparison is ready")
     seed = re.findall(r"seed (\d+) for all", tab(page).locator(".mg-facts").inner_text())[0]
-    assert f"tab=compare&p=a+panda+on+a+brick+wall&m=full,early-exit,markovgen&seed={seed}" in page.url
+    link = f"tab=compare&p=a+panda+on+a+brick+wall&m=full,early-exit,markovgen&seed={seed}"
+    expect(page).to_have_url(re.compile(re.escape(link)))
 
 
 def test_the_methods_are_a_choice(open_page: OpenPage) -> None:
     page = open_page(LINK)
+    expect(prompt_box(page)).to_have_value(PROMPT)
     for name in ("Early exit", "MarkovGen"):
         method(page, name).uncheck()
     method(page, "Halton").check()
@@ -146,9 +139,7 @@ def test_the_line_moves_by_keyboard_and_pointer(open_page: OpenPage) -> None:
     expect(line).to_have_attribute("aria-valuetext", "Early exit on the left 99 %, MarkovGen on the rest")
 
     frame = tab(page).locator(".mg-divide")
-    frame.scroll_into_view_if_needed()
-    box = frame.bounding_box()
-    assert box
+    box = at_rest(frame)
     page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 0.5 * box["height"])
     page.mouse.down()
     page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 0.6 * box["height"])
@@ -157,20 +148,17 @@ def test_the_line_moves_by_keyboard_and_pointer(open_page: OpenPage) -> None:
     page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 0.6 * box["height"])
     expect(line).to_have_value("25")
     left = frame.locator(".mg-left")
-    assert left.evaluate("node => getComputedStyle(node).clipPath") == "inset(0px 75% 0px 0px)"
+    expect(left).to_have_css("clip-path", "inset(0px 75% 0px 0px)")
     page.keyboard.down("b")
-    assert left.evaluate("node => getComputedStyle(node).clipPath") == "none"
+    expect(left).to_have_css("clip-path", "none")
     page.keyboard.up("b")
-    assert left.evaluate("node => getComputedStyle(node).clipPath") == "inset(0px 75% 0px 0px)"
+    expect(left).to_have_css("clip-path", "inset(0px 75% 0px 0px)")
 
 
 def test_the_line_moves_by_touch(open_page: OpenPage) -> None:
     page = open_page(LINK, width=390, has_touch=True)
     compare(page)
-    frame = tab(page).locator(".mg-divide")
-    frame.scroll_into_view_if_needed()
-    box = frame.bounding_box()
-    assert box
+    box = at_rest(tab(page).locator(".mg-divide"))
     page.touchscreen.tap(box["x"] + 0.3 * box["width"], box["y"] + 0.5 * box["height"])
     expect(slider(page)).to_have_value("30")
 
@@ -179,11 +167,12 @@ def test_any_two_pictures_can_be_put_side_by_side(open_page: OpenPage) -> None:
     page = open_page(LINK)
     compare(page)
     left, right = tab(page).get_by_label("Left", exact=True), tab(page).get_by_label("Right", exact=True)
-    pictures = tab(page).locator(".mg-divide img")
-    shown = {title: card(page, title).get_by_role("img").get_attribute("src") for title in ("Full", "MarkovGen")}
+    on_left, on_right = tab(page).locator(".mg-divide .mg-left img"), tab(page).locator(".mg-divide img").first
+    full, last = card(page, "Full").get_by_role("img"), tab(page).locator(".mg-shelf img").first
     left.select_option("Full")
-    expect(tab(page).locator(".mg-divide .mg-left img")).to_have_attribute("src", shown["Full"] or "")
-    expect(pictures.first).to_have_attribute("src", shown["MarkovGen"] or "")
+    until(page, lambda: on_left.get_attribute("src") == full.get_attribute("src"), "Full is not on the left")
+    expect(on_right).to_have_attribute("src", last.get_attribute("src") or "")
+    expect(card(page, "MarkovGen").get_by_role("img")).to_have_attribute("src", last.get_attribute("src") or "")
     expect(tab(page).locator(".mg-difference")).to_have_text(re.compile(r"^\d+ of 256 tokens differ\.$"))
     press(page, "Swap left and right")
     expect(left).to_have_value("markovgen")
@@ -240,9 +229,10 @@ def test_pictures_and_the_grid_are_downloaded(open_page: OpenPage, tmp_path: Pat
 
 def test_stop_leaves_what_is_there(open_page: OpenPage, runtime: Runtime) -> None:
     page = open_page(LINK)
-    with runtime.lock:
+    expect(prompt_box(page)).to_have_value(PROMPT)
+    with step_by_step(runtime) as turnstile:
         press(page, "Compare")
-        held_after_some_steps(page, runtime)
+        do_some_steps(page, turnstile)
         page.keyboard.press("Escape")
         expect(card(page, "Full").locator(".mg-state")).to_have_text(re.compile(r"Stopped at base \d/8"))
     expect(card(page, "Full").get_by_role("img")).to_be_visible()
@@ -304,8 +294,9 @@ def test_prompt_and_seed_are_carried_from_tab_to_tab(open_page: OpenPage) -> Non
     page.get_by_role("tab", name="About").click()
     page.get_by_role("tab", name="Generate").click()
     expect(page.get_by_label("Describe a picture")).to_have_value("an owl")
-    expect(page.get_by_role("button", name="Seed 99 is kept: use a new one each time")).to_be_visible()
-    page.get_by_role("button", name="Seed 99 is kept: use a new one each time").click()
+    forget = page.get_by_role("button", name="Seed 99 is kept: use a new one each time")
+    forget.click()
+    expect(forget).to_be_hidden()
     page.get_by_role("tab", name="Compare").click()
     expect(seed_box(page)).to_have_value("")
 
@@ -313,17 +304,17 @@ def test_prompt_and_seed_are_carried_from_tab_to_tab(open_page: OpenPage) -> Non
 def test_a_picture_is_sent_to_compare_and_back(open_page: OpenPage) -> None:
     page = open_page("?p=an+owl&seed=5&steps=6&m=markovgen")
     generate = page.locator("#tab-generate")
+    expect(page.get_by_label("Describe a picture")).to_have_value("an owl")
     generate.get_by_role("button", name="Run", exact=True).click()
-    expect(generate.locator(".mg-label")).to_have_text("Ready")
+    made = finished(generate)
     page.get_by_label("Describe a picture").fill("something else")
     generate.get_by_role("button", name="Compare methods").click()
     expect(prompt_box(page)).to_have_value("an owl")
     expect(seed_box(page)).to_have_value("5")
     compare(page)
     expect(card(page, "Full").locator("dd").first).to_have_text("6 of 6")
-    assert card(page, "MarkovGen").get_by_role("img").get_attribute("src") == generate.locator(
-        ".mg-native"
-    ).get_attribute("src"), "the same settings give the same file"
+    same = card(page, "MarkovGen").get_by_role("img")
+    expect(same, "the same settings give the same file").to_have_attribute("src", made)
     card(page, "Early exit").get_by_role("button", name="Open in Generate").click()
     expect(page.get_by_role("radio", name=re.compile("Early exit"))).to_be_checked()
     expect(page.get_by_label("Describe a picture")).to_have_value("an owl")
@@ -350,8 +341,7 @@ def test_settings_are_copied(open_page: OpenPage) -> None:
     settings = json.loads(page.evaluate("navigator.clipboard.readText()"))
     assert settings["methods"] == ["full", "early-exit", "markovgen"] and settings["seed"] == 7
     press(page, "Copy link")
-    expect(tab(page).get_by_role("button", name="Copied")).to_have_count(1)
-    assert page.evaluate("navigator.clipboard.readText()") == page.url
+    until(page, lambda: page.evaluate("navigator.clipboard.readText()") == page.url, "the link was not copied")
 
 
 def test_without_a_field_the_others_are_compared(open_page: OpenPage, bare_url: str) -> None:
@@ -373,7 +363,7 @@ def test_without_a_field_the_others_are_compared(open_page: OpenPage, bare_url: 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 768, 1440])
 def test_every_width_by_day_and_night(open_page: OpenPage, width: int, scheme: str) -> None:
-    page = open_page(LINK, width=width, scheme=scheme, reduced_motion="reduce")
+    page = open_page(LINK, width=width, scheme=scheme)
     tab(page).get_by_role("button", name="Advanced").click()
     compare(page)
     press(page, "Changed tokens")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import re
-import time
 from pathlib import Path
 
 import pytest
-from browsing import PATIENCE, OpenPage
+from browsing import OpenPage, Turnstile, finished, step_by_step
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
@@ -17,7 +16,6 @@ from markovgen_app.pictures import read_settings
 from markovgen_app.runtime import Runtime
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=PATIENCE)
 
 PROMPT = "a panda on a brick wall"
 
@@ -51,18 +49,12 @@ def run(page: Page, prompt: str = PROMPT) -> None:
 
 def finish(page: Page) -> bytes:
     """Waits for the picture and returns its PNG file."""
-    expect(label(page)).to_have_text("Ready")
-    source = picture(page).get_attribute("src") or ""
-    return base64.b64decode(source.removeprefix("data:image/png;base64,"))
+    return base64.b64decode(finished(page.locator("#tab-generate")).removeprefix("data:image/png;base64,"))
 
 
-def freeze_after_some_steps(page: Page, runtime: Runtime) -> None:
-    """With the runtime's lock held, lets a run do a few steps: the model is too quick to be watched otherwise."""
-    while not re.match(r"base \d+/24", label(page).inner_text()):
-        runtime.lock.release()
-        time.sleep(0.02)
-        runtime.lock.acquire()
-        page.wait_for_timeout(1000)
+def do_some_steps(page: Page, turnstile: Turnstile) -> None:
+    turnstile.let(3)
+    expect(label(page)).to_have_text(re.compile(r"^base \d/24$"))
 
 
 def seed_of(page: Page) -> str:
@@ -84,10 +76,10 @@ def test_the_page_opens_with_pictures(open_page: OpenPage) -> None:
 def test_a_run_shows_every_step_and_echoes_its_seed(open_page: OpenPage, runtime: Runtime) -> None:
     page = open_page()
     prompt_box(page).fill(PROMPT)
-    with runtime.lock:
+    with step_by_step(runtime) as turnstile:
         prompt_box(page).press("Control+Enter")
         expect(page.get_by_role("button", name="Stop", exact=True)).to_be_visible()
-        freeze_after_some_steps(page, runtime)
+        do_some_steps(page, turnstile)
     png = finish(page)
     expect(page.get_by_role("button", name="Run", exact=True)).to_be_visible()
     expect(page.locator(".mg-film button")).to_have_count(24)
@@ -97,7 +89,7 @@ def test_a_run_shows_every_step_and_echoes_its_seed(open_page: OpenPage, runtime
     assert image.format == "PNG" and image.size == (128, 128)
     settings = read_settings(io.BytesIO(png))
     assert settings.prompt == PROMPT and str(settings.seed) == seed_of(page)
-    assert f"seed={settings.seed}" in page.url
+    expect(page).to_have_url(re.compile(rf"\bseed={settings.seed}\b"))
 
     page.locator(".mg-film button").nth(2).click()
     expect(label(page)).to_have_text("step 3 of 24")
@@ -134,7 +126,7 @@ def test_detail_is_added_in_a_second_stage_where_the_weights_have_one(open_page:
     run(page)
     expect(page.locator(".mg-mine button")).to_have_count(2)
     assert Image.open(io.BytesIO(finish(page))).size == (32, 32)
-    assert "size=32" in page.url
+    expect(page).to_have_url(re.compile(r"\bsize=32\b"))
 
 
 def test_a_size_is_no_question_where_there_is_one(open_page: OpenPage) -> None:
@@ -166,10 +158,10 @@ def test_four_pictures_and_the_confidence_overlay(open_page: OpenPage) -> None:
 
 def test_stop_leaves_the_last_picture_and_frees_the_place(open_page: OpenPage, runtime: Runtime) -> None:
     page = open_page()
-    with runtime.lock:
+    with step_by_step(runtime) as turnstile:
         run(page)
         expect(label(page)).to_have_text("Waiting for a free place")
-        freeze_after_some_steps(page, runtime)
+        do_some_steps(page, turnstile)
         page.keyboard.press("Escape")
         expect(label(page)).to_have_text(re.compile(r"Stopped at base \d+/24"))
     expect(picture(page)).to_be_visible()
@@ -209,6 +201,7 @@ def test_mistakes_are_answered_beside_the_prompt(
     open_page: OpenPage, prompt: str, field: str | None, value: str, says: str
 ) -> None:
     page = open_page()
+    expect(picture(page)).to_have_attribute("src", re.compile("^data:"))
     shown = picture(page).get_attribute("src")
     if field:
         advanced(page)
@@ -264,6 +257,7 @@ def test_a_link_fills_the_controls(open_page: OpenPage) -> None:
 def test_markovgen_makes_a_picture_with_its_own_settings(open_page: OpenPage) -> None:
     page = open_page("?p=an+owl&seed=4&m=markovgen&steps=8&mrf_iterations=1&mrf_clamp=False")
     expect(page.get_by_role("radio", name=re.compile("MarkovGen"))).to_be_checked()
+    expect(prompt_box(page)).to_have_value("an owl")
     page.locator(".mg-run:visible").click()
     settings = read_settings(io.BytesIO(finish(page)))
     assert (settings.method, settings.mrf_iterations, settings.mrf_clamp) == ("markovgen", 1, False)
