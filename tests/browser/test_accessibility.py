@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsing import OpenPage
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.browser
 
@@ -25,8 +25,8 @@ def assert_clean(page: Page) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 768, 1440])
-def test_every_tab(open_page: OpenPage, width: int, scheme: str) -> None:
-    page = open_page("?p=a+wombat", width=width, scheme=scheme, reduced_motion="reduce")
+def test_words_and_what_came_of_them(open_page: OpenPage, width: int, scheme: str) -> None:
+    page = open_page("?p=a+wombat", width=width, scheme=scheme)
     page.get_by_role("button", name="Advanced").click()
     page.get_by_role("button", name="Confidence").click()
     page.locator(".mg-hint").wait_for()
@@ -36,8 +36,32 @@ def test_every_tab(open_page: OpenPage, width: int, scheme: str) -> None:
     assert_clean(page)
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_pictures_that_are_changed(open_page: OpenPage, width: int, scheme: str) -> None:
+    page = open_page(width=width, scheme=scheme)
+    for name, place in {"Inpaint": "#tab-inpaint", "Edit by words": "#tab-edit"}.items():
+        page.get_by_role("tab", name=name).click()
+        tab = page.locator(place)
+        tab.locator(".mg-editor canvas").first.wait_for()
+        tab.get_by_role("button", name="Advanced").click()
+        tab.get_by_role("button", name="Run", exact=True).click()
+        expect(tab.get_by_role("alert")).to_contain_text("The prompt is empty")
+        assert_clean(page)
+        if name == "Inpaint":
+            tab.get_by_label("Widen the picture").check()
+            tab.locator(".mg-canvas").wait_for()
+            assert_clean(page)
+
+
 def test_the_smallest_phone(open_page: OpenPage) -> None:
     page = open_page(width=360)
+    assert_clean(page)
+    page.get_by_role("tab", name="Inpaint").click()
+    page.locator("#tab-inpaint .mg-editor canvas").first.wait_for()
+    assert_clean(page)
+    page.locator("#tab-inpaint").get_by_label("Widen the picture").check()
+    page.locator("#tab-inpaint .mg-canvas").wait_for()
     assert_clean(page)
     bar = page.locator(".mg-runbar:visible").bounding_box()
     assert bar and bar["y"] + bar["height"] == pytest.approx(900, abs=1), "the run bar sticks to the lower edge"
