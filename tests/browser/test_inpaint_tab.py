@@ -118,6 +118,13 @@ def test_a_stroke_changes_what_it_covers_and_stays(open_page: OpenPage, runtime:
     expect_mask(page, mask)
 
 
+def hand_over(page: Page, button: str, file: Path) -> None:
+    """Chooses a file, as a person does."""
+    with page.expect_file_chooser() as chooser:
+        press(page, button)
+    chooser.value.set_files(file)
+
+
 def test_masks_without_a_pointer(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page()
     go(page)
@@ -133,17 +140,16 @@ def test_masks_without_a_pointer(open_page: OpenPage, tmp_path: Path) -> None:
     press(page, "Clear")
     expect_mask(page, np.zeros_like(mask))
 
-    files = tab(page).locator(".mg-source input[type=file]")
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    files.nth(1).set_input_files(tmp_path / "mask.png")
+    hand_over(page, "Upload mask", tmp_path / "mask.png")
     expect_mask(page, mask)
     Image.fromarray(mask[:64]).save(tmp_path / "small.png")
     (tmp_path / "words.png").write_text("not a picture")
-    for file, at, says in (
-        ("small.png", 1, "The mask is 128 × 64 pixels and the picture 128 × 128"),
-        ("words.png", 0, "no picture that can be read"),
+    for file, button, says in (
+        ("small.png", "Upload mask", "The mask is 128 × 64 pixels and the picture 128 × 128"),
+        ("words.png", "Open a picture", "no picture that can be read"),
     ):
-        files.nth(at).set_input_files(tmp_path / file)
+        hand_over(page, button, tmp_path / file)
         expect(tab(page).get_by_role("alert")).to_contain_text(says)
     expect_mask(page, mask)
 
