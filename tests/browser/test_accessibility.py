@@ -23,8 +23,7 @@ def assert_clean(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 768, 1440])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (768, "dark"), (1440, "light")])
 def test_words_and_what_came_of_them(open_page: OpenPage, width: int, scheme: str) -> None:
     page = open_page("?p=a+wombat", width=width, scheme=scheme)
     page.get_by_role("button", name="Advanced").click()
@@ -36,8 +35,7 @@ def test_words_and_what_came_of_them(open_page: OpenPage, width: int, scheme: st
     assert_clean(page)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1440, "light")])
 def test_pictures_that_are_changed(open_page: OpenPage, width: int, scheme: str) -> None:
     page = open_page(width=width, scheme=scheme)
     for name, place in {"Inpaint": "#tab-inpaint", "Edit by words": "#tab-edit"}.items():

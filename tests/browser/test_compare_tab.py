@@ -360,8 +360,7 @@ def test_without_a_field_the_others_are_compared(open_page: OpenPage, bare_url: 
     expect(sent.get_by_role("alert")).to_contain_text("hold no random field")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 768, 1440])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (768, "dark"), (1440, "light")])
 def test_every_width_by_day_and_night(open_page: OpenPage, width: int, scheme: str) -> None:
     page = open_page(LINK, width=width, scheme=scheme)
     tab(page).get_by_role("button", name="Advanced").click()
