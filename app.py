@@ -5,11 +5,13 @@ import sys
 from markovgen_app.errors import UserError
 from markovgen_app.runtime import load_runtime
 from markovgen_app.settings import load_settings
+from markovgen_app.stopping import end_by_sigterm
 from markovgen_app.ui.build import build, launch
 
 
 def main() -> None:
     """Serves the app; on bad settings or a missing checkpoint, says what to do in one line and exits with status 2."""
+    end_by_sigterm()
     try:
         settings = load_settings()
         launch(build(load_runtime(settings, every_gpu=True), settings), settings)

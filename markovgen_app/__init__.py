@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import UserError
+    from .events import Result, StepEvent
     from .models.super_resolution import SuperResolutionTransformer
     from .models.text import TextEncoder
     from .models.tokenizer import ImageTokenizer
     from .models.transformer import MuseTransformer
     from .pictures import Picture, read_settings
-    from .pipeline import MarkovGenPipeline, Result, StepEvent
+    from .pipeline import MarkovGenPipeline
     from .requests import GenerateRequest
     from .runtime import Runtime, load_runtime
     from .settings import Settings
@@ -27,10 +28,10 @@ _HOMES = {
     "MarkovGenPipeline": "pipeline",
     "MuseTransformer": "models.transformer",
     "Picture": "pictures",
-    "Result": "pipeline",
+    "Result": "events",
     "Runtime": "runtime",
     "Settings": "settings",
-    "StepEvent": "pipeline",
+    "StepEvent": "events",
     "SuperResolutionTransformer": "models.super_resolution",
     "TextEncoder": "models.text",
     "UserError": "errors",

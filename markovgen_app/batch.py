@@ -107,7 +107,7 @@ def run(items: Sequence[Item], out: Path, settings: Settings) -> list[Path]:
     """
     state = PartialState(cpu=settings.device == "cpu" or not torch.accelerator.is_available())
     writable_folder(out)
-    from .pipeline import Result
+    from .events import Result
     from .runtime import choose_device, load_runtime
 
     if settings.dtype == "auto" and choose_device(settings.device).type == "cpu":

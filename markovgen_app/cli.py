@@ -185,8 +185,10 @@ def serve(
     from .runtime import load_runtime
 
     runtime = load_runtime(settings, every_gpu=True)
+    from .stopping import end_by_sigterm
     from .ui.build import build, launch
 
+    end_by_sigterm()
     launch(build(runtime, settings), settings)
 
 

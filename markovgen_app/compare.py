@@ -18,9 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from .decoding.sampler import DecodingStep, decode, default_exit_step
+from .events import Result, StepEvent
 from .methods import chosen_methods
 from .pictures import Picture
-from .pipeline import Result, StepEvent
 from .requests import GenerateRequest
 from .runtime import Runtime
 from .zero_gpu import borrowing_gpu, portable

@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
-import copy
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
-from diffusers.configuration_utils import FrozenDict
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
-from torch.nn import functional as F
 
-from .checkpoint import check_checkpoint, check_model, class_of, download, find_checkpoint, is_hub_id, tensor_names
-from .decoding.editing import EditSettings, edit, rounds_of
-from .decoding.guidance import guided_logits
-from .decoding.sampler import METHODS, DecodingSettings, DecodingStep, Refine, decode, hide
+from .checkpoint import check_checkpoint, class_of, find_checkpoint
+from .decoding.sampler import METHODS, DecodingSettings
 from .errors import UserError
-from .ladder import Finer, Level, Stage, check_field, check_ladder, further_parts, part_names
+from .events import Result, StepEvent
+from .ladder import Finer, Stage, check_ladder, further_parts, part_names
+from .loading import check_complete, load_field, load_finer, storable
 from .models.mrf import MarkovRandomField
 from .models.super_resolution import SuperResolutionTransformer
-from .models.text import TextEncoder, TextStates
+from .models.text import TextEncoder
 from .models.tokenizer import ImageTokenizer
 from .models.transformer import MuseTransformer
 from .offload import one_at_a_time
-from .patches import Patch, patches, working_side
-from .pictures import Picture, read_settings, write_error
+from .patches import working_side
+from .pictures import write_error
 from .pixels import stacked, to_levels, to_pixels
-from .requests import DecodingRequest, EditRequest, GenerateRequest, PictureRequest
+from .requests import DecodingRequest, GenerateRequest, PictureRequest
+from .run import Run
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from .models.amused import AmusedTokenizer, AmusedTransformer
-
-__all__ = ["MarkovGenPipeline", "Picture", "Result", "StepEvent", "check_field", "read_settings"]
 
 _PARTS = {"transformer": MuseTransformer, "tokenizer": ImageTokenizer}
 _OPTIONAL_PARTS = {
@@ -54,63 +47,6 @@ _NEAREST = 3
 _AMUSED = "AmusedPipeline"  # the class that checkpoints of aMUSEd name
 
 RequestT = TypeVar("RequestT", bound=DecodingRequest)
-
-
-class TokensToImages(Protocol):
-    """Pictures of tokens (B, n); `rows` says which candidate each row is, if they are not all, in order."""
-
-    def __call__(self, tokens: Tensor, rows: Sequence[int] | None = None) -> list[Image.Image]: ...
-
-
-@dataclass(frozen=True, eq=False)
-class StepEvent:
-    """One decoding step is done.
-
-    Attributes:
-        step: the state of the loop.
-        fraction: of the steps that will be done, in (0, 1].
-        label: "base 7/24", "base 24/24 · super-resolution 2/8".
-        patch: where the loop works.
-        stage: what it fills in.
-    """
-
-    step: DecodingStep
-    fraction: float
-    label: str
-    patch: Patch
-    stage: Level
-    _to_images: TokensToImages = field(repr=False)
-
-    @cached_property
-    def images(self) -> list[Image.Image]:
-        """Previews of what is predicted so far, one a picture, of the stage's size; decoded when first asked for."""
-        return self._to_images(self.step.predicted)
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """The pictures are done.
-
-    Attributes:
-        images: the pictures, in the order of their seeds.
-        request: what was asked for, with the seed settled.
-        notes: lines for the person who asked, such as on a prompt that is too long to be read to its end.
-        frames: predicted tokens after every step of the last stage, each (count, n).
-    """
-
-    images: list[Picture]
-    request: DecodingRequest
-    notes: list[str]
-    frames: list[Tensor]
-    _to_images: Sequence[TokensToImages] = field(repr=False)  # one a frame
-
-    def frame(self, step: int, index: int = 0) -> Image.Image:
-        """One picture as it was predicted after a step of the last stage, counted from 0."""
-        return self._to_images[step](self.frames[step][index : index + 1], [index])[0]
-
-    def filmstrip(self, index: int = 0) -> list[Image.Image]:
-        """One picture as it was predicted after every step of the last stage, the last one being the result."""
-        return [self.frame(step, index) for step in range(len(self.frames))]
 
 
 class MarkovGenPipeline(DiffusionPipeline):
@@ -214,7 +150,7 @@ class MarkovGenPipeline(DiffusionPipeline):
         if mrf is not None:
             given["mrf"] = load_field(mrf)
             present.discard("mrf")
-        given["further"] = [_load_finer(folder, *names, dtype) for names in further_parts(folder)]
+        given["further"] = [load_finer(folder, *names, dtype) for names in further_parts(folder)]
         try:
             pipeline = super().from_pretrained(str(folder), dtype=dtype, local_files_only=True, **given, **options)
         except UserError:
@@ -225,7 +161,7 @@ class MarkovGenPipeline(DiffusionPipeline):
                 f"The checkpoint {folder} cannot be loaded: copy or download it again ({reason})."
             ) from error
         for part in present:
-            _check_complete(getattr(pipeline, part), folder / part)
+            check_complete(getattr(pipeline, part), folder / part)
         return pipeline
 
     @classmethod
@@ -257,7 +193,7 @@ class MarkovGenPipeline(DiffusionPipeline):
             raise UserError(
                 "aMUSEd's weights stay as they are: copy its folder, and put a random field into mrf/ there."
             )
-        parts = {name: _to_store(part) for name, part in self._parts().items()}
+        parts = {name: storable(part) for name, part in self._parts().items()}
         above = {name: parts.pop(name) for name in list(parts) if name not in (*_PARTS, *_OPTIONAL_PARTS)}
         stored = type(self)(**parts)
         options = {"max_shard_size": _SHARD_SIZE, **options, "safe_serialization": True}
@@ -416,70 +352,7 @@ class MarkovGenPipeline(DiffusionPipeline):
             UserError: the method needs a random field, and there is none; or what is to change does not fit into the
                 window that was asked for.
         """
-        started = time.perf_counter()
-        request = self.settled(request).with_seed()
-        stages = self.stages_for(request)
-        works = [_Work.of(stage, request, self.device) for stage in stages]
-        watch = _Stopwatch(self.device)
-        with watch:
-            texts = self.text_encoder.encode([request.prompt, _away_from(request)]).to(self.device)
-        frames: list[Tensor] = []
-        views: list[TokensToImages] = []
-        calls = 0
-        passes = patches(request, self.size, self.grid)
-        patch = next(passes)
-        while True:
-            kept = len(frames)  # of what earlier windows did
-            before = f"window {patch.number}/{patch.total} · " if patch.total > 1 else ""
-            done = 0
-            changed: Tensor | None = None
-            for work in works:
-                with watch:
-                    coarse = frames[-1] if work.stage.number else None
-                    start, is_open = self._start(request, patch, work.stage, changed)
-                    steps, total = self._steps(request, patch, work, texts, coarse, start, is_open)
-                if work.stage.number:
-                    frames, views = frames[:kept], views[:kept]
-                planned = done + total + sum(later.longest for later in works[work.stage.number + 1 :])
-                while True:
-                    with watch:
-                        step = next(steps, None)
-                    if step is None:
-                        break
-                    frames.append(step.predicted)
-                    views.append(self._view(patch.preview))
-                    calls += work.calls_a_step
-                    fraction = (patch.number - 1 + (done + step.index) / planned) / patch.total
-                    label = before + _label(request, work.stage, step.index, total)
-                    yield StepEvent(step, fraction, label, patch, work.stage.level, views[-1])
-                before = f"{label} · "
-                done += total
-                changed = frames[-1] != start  # everywhere, where new pictures are made
-            with watch:
-                images = self._view(patch)(frames[-1])
-            try:
-                patch = passes.send(images)
-            except StopIteration:
-                break
-        seconds = time.perf_counter() - started
-        kind = {} if isinstance(request, GenerateRequest) else {"task": request.task}
-        pictures = [
-            Picture(
-                image=image,
-                settings={**kind, **request.model_dump(), "seed": seed, "count": 1},
-                seed=seed,
-                method=request.method,
-                steps=request.steps,
-                seconds=seconds,
-                model_seconds=watch.seconds,
-                transformer_calls=calls,
-                planned_calls=patch.total * sum(work.planned_calls for work in works),
-                prompt=request.prompt,
-            )
-            for image, seed in zip(images, request.seeds, strict=True)
-        ]
-        notes = [*self.notes(request), *(note for stage in stages for note in stage.notes(request))]
-        yield Result(pictures, request, notes, frames, views)
+        yield from Run(self, request).events()
 
     def result(self, request: DecodingRequest) -> Result:
         """What a request leads to, without the steps on the way; raises UserError as `run` does."""
@@ -508,186 +381,3 @@ class MarkovGenPipeline(DiffusionPipeline):
         pixels = to_pixels(stacked([np.asarray(picture) for picture in pictures]), self.device)  # (B, 3, H, W)
         batches = pixels.split(1) if self.device.type == "cpu" else [pixels]
         return torch.cat([self.tokenizer.encode(batch) for batch in batches])
-
-    def _start(
-        self, request: DecodingRequest, patch: Patch, stage: Stage, changed: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Tokens (count, n) that a stage starts from, and which of them are open to change, (count, n) bool.
-
-        Where only some tokens are made anew, a stage above the base leaves alone what lies under tokens that stayed.
-
-        Args:
-            changed: (count, n') bool, tokens of the stage below that are no longer as they were; None for the base.
-        """
-        size = (stage.grid[1] * self.tokenizer.factor, stage.grid[0] * self.tokenizer.factor)
-        is_open = torch.from_numpy(patch.open_tokens(size, stage.grid)).to(self.device).repeat(request.count, 1)
-        if patch.geometry is None:
-            return torch.full(is_open.shape, stage.mask_token_id, device=self.device), is_open
-        views = patch.views(size)
-        if all(picture is patch.pictures[0] for picture in patch.pictures):
-            tokens = self.encode(views[:1]).repeat(request.count, 1)
-        else:
-            tokens = self.encode(views)
-        if changed is not None and (isinstance(request, EditRequest) or patch.share < 1):
-            below = changed.float().unflatten(1, self.stages[stage.number - 1].grid).unsqueeze(1)  # (B, 1, h', w')
-            is_open = is_open & F.interpolate(below, stage.grid).flatten(1).bool()  # (B, 1, h, w) -> (B, n)
-        return tokens, is_open
-
-    def _steps(
-        self,
-        request: DecodingRequest,
-        patch: Patch,
-        work: _Work,
-        texts: TextStates,
-        coarse: Tensor | None,
-        tokens: Tensor,
-        is_open: Tensor,
-    ) -> tuple[Iterator[DecodingStep], int]:
-        """The loop of a stage over one patch, and how many steps it takes at most.
-
-        Args:
-            texts: of the prompt, and of what to keep away from.
-            coarse: tokens of the stage below; None for the base.
-            tokens, is_open: see `_start`.
-        """
-        stage, settings, count = work.stage, work.settings, request.count
-        model = stage.model(count, self.device, coarse)
-        logits = guided_logits(model, texts[[0]].repeat_interleave(count), texts[[1]], settings)
-        mask_id = stage.mask_token_id
-        if isinstance(request, EditRequest) and work.rounds:
-            rounds = edit(
-                logits, tokens, mask_id, settings, work.generators, grid=stage.grid,
-                edit_settings=EditSettings(work.rounds, request.share), editable=is_open, refine=work.refine,
-            )  # fmt: skip
-            return rounds, work.rounds
-        share = patch.share if coarse is None else 1
-        hidden = hide(tokens, mask_id, is_open, share, work.generators)
-        steps = decode(logits, hidden, mask_id, settings, work.generators, grid=stage.grid, refine=work.refine)
-        unknown = int((hidden == mask_id).sum(dim=1).max())
-        return steps, min(work.longest, max(1, unknown))
-
-    def _view(self, patch: Patch) -> TokensToImages:
-        def images(tokens: Tensor, rows: Sequence[int] | None = None) -> list[Image.Image]:
-            return patch.finished(self.to_images(tokens), rows)
-
-        return images
-
-
-@dataclass(frozen=True, eq=False)
-class _Work:
-    """What one request does on one stage."""
-
-    stage: Stage
-    settings: DecodingSettings
-    refine: Refine | None
-    generators: list[torch.Generator]
-    rounds: int | None
-    planned: int
-
-    @classmethod
-    def of(cls, stage: Stage, request: DecodingRequest, device: torch.device) -> _Work:
-        refine, generators = stage.refine(request, device), stage.generators(request.seeds)
-        edits = isinstance(request, EditRequest) and stage.number == 0
-        rounds = rounds_of(request.strength) if edits else None  # type: ignore[attr-defined]
-        return cls(stage, stage.settings(request), refine, generators, rounds, stage.steps(request)[0])
-
-    @property
-    def longest(self) -> int:
-        """The most steps, or rounds, that it takes."""
-        return self.rounds or self.settings.exit_step or self.settings.steps
-
-    @property
-    def calls_a_step(self) -> int:
-        """Decoding steps in each of its steps: several where those are rounds."""
-        return self.planned if self.rounds else 1
-
-    @property
-    def planned_calls(self) -> int:
-        """Decoding steps that it plans."""
-        return self.planned * (self.rounds or 1)
-
-
-def _away_from(request: DecodingRequest) -> str:
-    """The text that guidance leads away from."""
-    source = request.source_prompt if isinstance(request, EditRequest) else ""
-    return ", ".join(text for text in (source, request.negative_prompt) if text)
-
-
-def _label(request: DecodingRequest, stage: Stage, index: int, total: int) -> str:
-    """ "base 7/24", "round 7/50"."""
-    rounds = isinstance(request, EditRequest) and stage.number == 0
-    return f"{'round' if rounds else stage.name} {index}/{total}"
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
-class _Stopwatch:
-    """Adds up the seconds spent inside `with`, work that was queued on the device included."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.seconds = 0.0
-        self._device = device
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        synchronize(self._device)
-        self.seconds += time.perf_counter() - self._started
-
-
-def load_field(source: str | os.PathLike[Any]) -> MarkovRandomField:
-    """A random field in float32, from the folder that its training writes, or from the hub.
-
-    Raises:
-        UserError: it is not there, damaged, or something else.
-    """
-    folder = Path(source)
-    if not folder.exists() and is_hub_id(source):
-        folder = download(str(source))
-    if not (folder / "config.json").is_file():
-        raise UserError(f"There is no random field in {folder}: train one with `markovgen train mrf`.")
-    check_model(folder, MarkovRandomField)
-    field_of_folder = MarkovRandomField.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True)
-    _check_complete(field_of_folder, folder)
-    return field_of_folder
-
-
-def _load_finer(folder: Path, transformer: str, mrf: str | None, dtype: torch.dtype) -> Finer:
-    """A stage above the first super-resolution, from its folders in a checkpoint.
-
-    Raises:
-        UserError: a part is damaged, or something else.
-    """
-    check_model(folder / transformer, SuperResolutionTransformer)
-    model = SuperResolutionTransformer.from_pretrained(folder / transformer, torch_dtype=dtype, use_safetensors=True)
-    _check_complete(model, folder / transformer)
-    field_above = None if mrf is None else load_field(folder / mrf)
-    if field_above is not None:
-        torch.nn.Module.to(field_above, dtype)
-    return model, field_above
-
-
-def _to_store(model: Any) -> Any:
-    """A model's copy in half precision that does not tell where it was loaded from."""
-    stored: Any = torch.nn.Module.half(copy.deepcopy(model).cpu())
-    stored._internal_dict = FrozenDict({key: value for key, value in model.config.items() if key != "_name_or_path"})
-    return stored
-
-
-def _check_complete(model: torch.nn.Module, folder: Path) -> None:
-    """Raise UserError where a model was not filled from its files to the last tensor, with finite values."""
-    stored, wanted = tensor_names(folder), set(model.state_dict())
-    if stored != wanted:
-        odd = sorted(stored ^ wanted)
-        raise UserError(
-            f"The weights in {folder} do not fit its config.json ({odd[0]}): copy both from one checkpoint."
-        )
-    if not all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values()):
-        raise UserError(f"The weights in {folder} are damaged (not all numbers are finite): copy them again.")

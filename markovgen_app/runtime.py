@@ -17,8 +17,9 @@ from accelerate import PartialState
 from accelerate.utils.memory import clear_device_cache
 
 from .errors import UserError
+from .events import Result, StepEvent
 from .models.text import TextEncoder
-from .pipeline import MarkovGenPipeline, Result, StepEvent
+from .pipeline import MarkovGenPipeline
 from .requests import DecodingRequest, GenerateRequest
 from .settings import Settings, model_path
 from .zero_gpu import Events, borrowing_gpu, on_zero_gpu, portable

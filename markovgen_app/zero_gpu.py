@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from .pipeline import Result, StepEvent
+    from .events import Result, StepEvent
     from .requests import DecodingRequest
 
 Events = Callable[["DecodingRequest"], "Iterator[StepEvent | Result]"]
@@ -52,7 +52,7 @@ def borrowing_gpu(
 
 def portable(event: StepEvent | Result) -> StepEvent | Result:
     """An event that can be pickled: tensors in main memory, previews made."""
-    from .pipeline import StepEvent
+    from .events import StepEvent
 
     if isinstance(event, StepEvent):
         tensors: dict[str, Any] = {name: each for name, each in vars(event.step).items() if isinstance(each, Tensor)}

@@ -11,8 +11,9 @@ from test_zero_gpu import forked
 
 from markovgen_app.compare import FILM_COLUMNS, Column, Comparison, Turn, compare, comparing, film_steps
 from markovgen_app.errors import UserError
+from markovgen_app.events import Result, StepEvent
 from markovgen_app.methods import NAMES
-from markovgen_app.pipeline import MarkovGenPipeline, Result, StepEvent
+from markovgen_app.pipeline import MarkovGenPipeline
 from markovgen_app.requests import GenerateRequest
 from markovgen_app.runtime import Runtime
 

@@ -75,7 +75,8 @@ def test_the_app_starts_as_in_a_space_and_answers_programs(tmp_path: Path, monke
         assert Image.open(names["path"]).format == "PNG" and names["settings"]["seed"] == 7
     finally:
         app.terminate()
-        app.wait(timeout=30)
+        ended = app.wait(timeout=60)
+    assert ended == 0 and "closing server" in (tmp_path / "log").read_text()
 
 
 def wait_for(url: str, app: subprocess.Popen[bytes], log: Path) -> None:

@@ -18,9 +18,10 @@ from builders import (
 )
 
 from markovgen_app.errors import UserError
+from markovgen_app.events import Result, StepEvent
 from markovgen_app.ladder import default_super_resolution_exit, stage_seed
 from markovgen_app.models.super_resolution import SuperResolutionTransformer
-from markovgen_app.pipeline import MarkovGenPipeline, Result, StepEvent
+from markovgen_app.pipeline import MarkovGenPipeline
 from markovgen_app.requests import GenerateRequest
 
 

@@ -18,9 +18,10 @@ from builders import (
 
 from markovgen_app.decoding.sampler import METHODS
 from markovgen_app.errors import UserError
+from markovgen_app.events import Result, StepEvent
 from markovgen_app.models.mrf import MarkovRandomField
 from markovgen_app.models.text import TextEncoder
-from markovgen_app.pipeline import MarkovGenPipeline, Result, StepEvent
+from markovgen_app.pipeline import MarkovGenPipeline
 from markovgen_app.requests import GenerateRequest
 
 

@@ -13,8 +13,9 @@ from PIL import Image
 from markovgen_app.decoding import masks
 from markovgen_app.decoding.editing import rounds_of
 from markovgen_app.errors import UserError
+from markovgen_app.events import Result, StepEvent
 from markovgen_app.patches import PREVIEW_SIDE
-from markovgen_app.pipeline import MarkovGenPipeline, Result, StepEvent
+from markovgen_app.pipeline import MarkovGenPipeline
 from markovgen_app.requests import EditRequest, InpaintRequest, OutpaintRequest
 
 

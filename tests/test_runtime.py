@@ -9,7 +9,8 @@ import torch
 from builders import runtime_of, tiny_checkpoint, tiny_ladder, tiny_pipeline
 
 from markovgen_app.errors import UserError
-from markovgen_app.pipeline import MarkovGenPipeline, Result, StepEvent
+from markovgen_app.events import Result, StepEvent
+from markovgen_app.pipeline import MarkovGenPipeline
 from markovgen_app.requests import DecodingRequest, GenerateRequest
 from markovgen_app.runtime import Runtime, choose_device, choose_dtype, cpu_has_bfloat16, every_device, load_runtime
 from markovgen_app.settings import Settings

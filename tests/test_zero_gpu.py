@@ -14,7 +14,7 @@ import pytest
 import torch
 from builders import tiny_pipeline
 
-from markovgen_app.pipeline import Result, StepEvent
+from markovgen_app.events import Result, StepEvent
 from markovgen_app.requests import GenerateRequest
 from markovgen_app.runtime import Runtime
 from markovgen_app.zero_gpu import portable

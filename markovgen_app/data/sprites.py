@@ -71,6 +71,7 @@ def save_sheet(path: Path) -> None:
     for index, noun in enumerate(NOUNS):
         row, column = divmod(index, _COLUMNS)
         sheet.paste(sprite(noun.name), (column * CELL, row * CELL))
+    path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
 
 

@@ -27,10 +27,12 @@ from diffusers.models.unets.uvit_2d import UVit2DModel
 from safetensors import SafetensorError
 
 from ..errors import UserError
+from ..events import Result
 from ..methods import NAMES
 from ..models.mrf import MarkovRandomField
-from ..pipeline import MarkovGenPipeline, Result, synchronize
+from ..pipeline import MarkovGenPipeline
 from ..requests import GenerateRequest
+from ..timing import synchronize
 from ..training.mrf import Stage, undecided_loss
 from ..training.states import States
 from .memory import peak_memory_mb

@@ -25,13 +25,15 @@ from ..decoding.guidance import guided_logits
 from ..decoding.sampler import DecodingSettings, decode, default_exit_step
 from ..decoding.schedule import mask_counts
 from ..errors import UserError
+from ..events import Result
 from ..ladder import Stage, default_super_resolution_exit
 from ..models.mrf import MarkovRandomField
 from ..models.text import TextStates
-from ..pipeline import MarkovGenPipeline, Result, synchronize
+from ..pipeline import MarkovGenPipeline
 from ..requests import GenerateRequest
 from ..runtime import Runtime, load_runtime
 from ..settings import load_settings
+from ..timing import synchronize
 from .amused_size import TRANSFORMER, measure_checkpoint, text_lines
 from .generation import available, parse_methods
 from .memory import peak_memory_mb

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ..data.scenes import Scene
 from ..errors import UserError
-from ..pipeline import MarkovGenPipeline, Result
+from ..events import Result
+from ..pipeline import MarkovGenPipeline
 from ..requests import MAX_SEED, GenerateRequest
 from .exits import EARLY_EXIT, Variant, finalised
 from .output import progress

@@ -27,10 +27,12 @@ from torch import Tensor
 
 from ..data.scenes import Scene
 from ..errors import UserError
+from ..ladder import check_field
+from ..loading import load_field
 from ..models.mrf import MarkovRandomField
 from ..models.scorer import Reading, Scorer
 from ..pictures import write_error
-from ..pipeline import MarkovGenPipeline, check_field, load_field
+from ..pipeline import MarkovGenPipeline
 from ..pixels import to_levels
 from ..runtime import choose_device, load_runtime
 from ..settings import load_settings

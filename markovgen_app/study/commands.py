@@ -158,8 +158,10 @@ def serve(
     settings = load_settings(
         host=host, port=port, database=database, study_invite_only=invite_only, study_public=public
     )
+    from ..stopping import end_by_sigterm
     from .site import serve as serve_site
 
+    end_by_sigterm()
     serve_site(folder, settings)
 
 
@@ -367,7 +369,7 @@ def _maker(
             raise AssertionError(f"{method} comes from a folder")
 
         return None, nothing, {}
-    from ..pipeline import Result
+    from ..events import Result
     from ..requests import GenerateRequest
     from ..runtime import load_runtime
     from ..settings import load_settings

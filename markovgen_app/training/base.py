@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from ..data.scenes import Scene, covered
@@ -51,6 +51,13 @@ class BaseConfig(MaskedConfig):
     kept_until: float = Field(0.5, ge=0, le=1, description="share of the time that the first part is")
     object_weight: float = Field(3.0, gt=0, description="how much oftener a place on an object is kept than another")
     text_conditioning: Literal["prefix", "cross-attention"] = "prefix"
+
+    @model_validator(mode="after")
+    def _places_fit(self) -> BaseConfig:
+        places = (self.size // ImageTokenizer.factor) ** 2
+        if self.kept_tokens is not None and self.kept_tokens > places:
+            raise ValueError(f"kept_tokens is at most {places}, the places of a picture of {self.size} pixels")
+        return self
 
 
 def keep_places(

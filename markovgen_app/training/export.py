@@ -12,12 +12,13 @@ from diffusers.models.modeling_utils import ModelMixin
 from ..data.scenes import VOCABULARIES
 from ..data.vocabulary import BACKGROUNDS, COLOURS, STYLES
 from ..errors import UserError
+from ..loading import load_field
 from ..models.mrf import MarkovRandomField
 from ..models.super_resolution import SuperResolutionTransformer
 from ..models.text import HUB_ID, TextEncoder, source_beside
 from ..models.tokenizer import ImageTokenizer
 from ..models.transformer import MuseTransformer
-from ..pipeline import MarkovGenPipeline, load_field
+from ..pipeline import MarkovGenPipeline
 from ..vocabulary import Vocabulary
 
 ModelT = TypeVar("ModelT", bound=ModelMixin)

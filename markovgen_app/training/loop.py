@@ -2,8 +2,8 @@
 
 A stage hands over its module, its optimizers, a stream of batches and a loss; the loop does the rest: learning-rate
 schedule (warm-up, constant, linear cool-down over the last fifth), gradient clipping, an exponential moving average of
-the weights, logging, and a checkpoint with optimiser state every few minutes, on SIGTERM and at the end. Budgets are
-minutes of training, not steps, so that one configuration serves two CPU cores and a GPU.
+the weights, logging, and a checkpoint with optimiser state every few minutes, when told to stop (SIGTERM, Ctrl+C),
+and at the end. Budgets are minutes of training, not steps, so that one configuration serves two CPU cores and a GPU.
 
 Several processes hold the same weights: each takes its own batches, gradients are averaged, and the first one writes.
 
@@ -253,7 +253,7 @@ class Trainer:
         """
         config = self.config
         parameters = [p for p in self.module.parameters() if p.requires_grad]
-        previous = signal.signal(signal.SIGTERM, self._on_signal)
+        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         last = saved = logged = time.perf_counter()
         seen = 0
         try:
@@ -297,7 +297,10 @@ class Trainer:
                 on_checkpoint()
             self.accelerator.wait_for_everyone()
         finally:
-            signal.signal(signal.SIGTERM, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
     def _on_signal(self, *_: object) -> None:
+        """Stop after this step; a second Ctrl+C ends at once."""
         self._stopped = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -28,9 +28,10 @@ from torch.nn import functional as F
 
 from ..checkpoint import find_checkpoint
 from ..errors import UserError
+from ..loading import load_field
 from ..models.mrf import MarkovRandomField
 from ..models.text import TextEncoder
-from ..pipeline import MarkovGenPipeline, load_field
+from ..pipeline import MarkovGenPipeline
 from ..requests import GenerateRequest
 from .cards import write_card
 from .data import PicturesConfig, open_pictures

@@ -14,8 +14,8 @@ from gradio.processing_utils import save_bytes_to_cache
 
 from markovgen_app.compare import Comparison, comparing
 from markovgen_app.errors import UserError
+from markovgen_app.events import Result
 from markovgen_app.methods import chosen_methods, default_methods
-from markovgen_app.pipeline import Result
 from markovgen_app.requests import DecodingRequest, Finalise, GenerateRequest, Method, Order
 from markovgen_app.runtime import Runtime
 from markovgen_app.sheets import comparison_report, entry_report, methods_sheet

@@ -12,7 +12,7 @@ import gradio as gr
 from gradio.blocks import Block
 
 from markovgen_app.errors import UserError
-from markovgen_app.pipeline import Result
+from markovgen_app.events import Result
 from markovgen_app.requests import PictureRequest
 
 from .easel import Easel

@@ -11,8 +11,8 @@ from typing import Any
 from PIL import Image
 
 from markovgen_app.compare import Column, Comparison, Entry, Refinement, Turn
+from markovgen_app.events import Result, StepEvent
 from markovgen_app.methods import EXPLAINED, TITLES
-from markovgen_app.pipeline import Result, StepEvent
 from markovgen_app.requests import GenerateRequest
 from markovgen_app.sheets import changed_text, entry_report, methods_sheet, steps_text
 

@@ -15,9 +15,9 @@ from PIL import Image
 
 from markovgen_app.compare import compare
 from markovgen_app.errors import UserError
+from markovgen_app.events import Result, StepEvent
 from markovgen_app.methods import default_methods
 from markovgen_app.pictures import read_settings
-from markovgen_app.pipeline import Result, StepEvent
 from markovgen_app.requests import GenerateRequest
 from markovgen_app.runtime import Runtime, load_runtime
 from markovgen_app.settings import load_settings

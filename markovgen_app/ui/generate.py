@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from markovgen_app.pipeline import Result
+from markovgen_app.events import Result
 from markovgen_app.runtime import Runtime
 
 from .controls import QUIETLY, advanced_options, ask, fold, method_choices, seed_control, stage_block

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from markovgen_app.canvas import Geometry
-from markovgen_app.pipeline import Picture, Result, StepEvent
+from markovgen_app.events import Result, StepEvent
+from markovgen_app.pictures import Picture
 from markovgen_app.requests import DecodingRequest, GenerateRequest
 
 from .links import link

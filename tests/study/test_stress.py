@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from studies import answered, join
 
 from markovgen_app.study.site import open_store
-from markovgen_app.study.stress import Client, check, durability, load, stress_study
+from markovgen_app.study.stress import Client, check, durability, load, server, stress_study
 
 
 def test_no_acknowledged_vote_is_lost_and_none_counts_twice() -> None:
@@ -19,6 +20,16 @@ def test_no_acknowledged_vote_is_lost_and_none_counts_twice() -> None:
     assert told["kills"] == 3 and told["acknowledged"] >= 60
     assert (told["lost"], told["twice"], told["unasked"]) == (0, 0, 0)
     assert told["sent_again_after_a_kill"] > 0, "some answers were under way when the server died"
+
+
+def test_a_server_that_is_told_to_end_lets_go_of_its_database(tmp_path: Path) -> None:
+    bundle = stress_study(tmp_path / "study", side=8, prompts=20)
+    beside = bundle.folder / "study.db-wal"  # SQLite keeps it until the database is closed in good order
+    with server(bundle.folder) as (_, process):
+        assert beside.exists()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+    assert (bundle.folder / "study.db").exists() and not beside.exists()
 
 
 @pytest.fixture

@@ -56,3 +56,9 @@ def test_a_crop_that_does_not_fit_is_named(tmp_path):
     (tmp_path / "c.yaml").write_text("name: c\nminutes: 1\nsize: 128\ncrop: 256\n")
     with pytest.raises(UserError, match=r"c\.yaml: .*crop is a multiple of 8 up to the size 128"):
         read_config(tmp_path / "c.yaml", TokenizerConfig)
+
+
+def test_more_kept_places_than_there_are_is_named(tmp_path):
+    (tmp_path / "c.yaml").write_text("name: c\nminutes: 1\nsize: 64\nkept_tokens: 65\n")
+    with pytest.raises(UserError, match=r"c\.yaml: .*kept_tokens is at most 64, the places of a picture of 64 pixels"):
+        read_config(tmp_path / "c.yaml", BaseConfig)

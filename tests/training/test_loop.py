@@ -1,6 +1,7 @@
 """The training loop: it learns, it resumes exactly, it refuses bad configurations with a line."""
 
 import itertools
+import signal
 
 import pytest
 import torch
@@ -51,6 +52,34 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path):
         assert torch.equal(one, other)
     for one, other in zip(whole.average.parameters(), second.average.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_told_to_stop_saves_first(tmp_path, number):
+    before = signal.getsignal(number)
+    trainer = make(tmp_path, 1)
+
+    def loss(batch, step):
+        if trainer.step == 6:
+            signal.raise_signal(number)
+        value = (trainer.module(batch[0]) - batch[1]).square().mean()
+        return value, {"loss": value.detach()}
+
+    trainer.fit(batches(0), loss)
+    assert torch.load(trainer.path, weights_only=True)["step"] == 7
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_interrupt_ends_at_once(tmp_path):
+    trainer = make(tmp_path, 1)
+
+    def loss(batch, step):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("never comes here")
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(batches(0), loss)
 
 
 def test_nothing_to_resume(tmp_path):

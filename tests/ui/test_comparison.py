@@ -13,9 +13,10 @@ from builders import runtime_of, text_encoder, tiny_pipeline, tiny_tokenizer, ti
 from PIL import Image
 
 from markovgen_app.compare import Column, Comparison, Turn, compare
+from markovgen_app.events import Result
 from markovgen_app.methods import EXPLAINED, NAMES, TITLES
 from markovgen_app.pictures import read_settings
-from markovgen_app.pipeline import MarkovGenPipeline, Result
+from markovgen_app.pipeline import MarkovGenPipeline
 from markovgen_app.requests import GenerateRequest
 from markovgen_app.runtime import Runtime
 from markovgen_app.ui.comparison import ComparisonRun, different_lines, equal_lines

@@ -13,8 +13,8 @@ import torch
 from builders import runtime_of, tiny_ladder, tiny_pipeline
 from PIL import Image
 
+from markovgen_app.events import Result, StepEvent
 from markovgen_app.pictures import read_settings
-from markovgen_app.pipeline import Result, StepEvent
 from markovgen_app.requests import GenerateRequest
 from markovgen_app.runtime import Runtime
 from markovgen_app.ui.about import about_html

@@ -1,0 +1,68 @@
+"""Models from their folders, and models as they are stored."""
+
+from __future__ import annotations
+
+import copy
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import FrozenDict
+
+from .checkpoint import check_model, download, is_hub_id, tensor_names
+from .errors import UserError
+from .ladder import Finer
+from .models.mrf import MarkovRandomField
+from .models.super_resolution import SuperResolutionTransformer
+
+
+def load_field(source: str | os.PathLike[Any]) -> MarkovRandomField:
+    """A random field in float32, from the folder that its training writes, or from the hub.
+
+    Raises:
+        UserError: it is not there, damaged, or something else.
+    """
+    folder = Path(source)
+    if not folder.exists() and is_hub_id(source):
+        folder = download(str(source))
+    if not (folder / "config.json").is_file():
+        raise UserError(f"There is no random field in {folder}: train one with `markovgen train mrf`.")
+    check_model(folder, MarkovRandomField)
+    field_of_folder = MarkovRandomField.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True)
+    check_complete(field_of_folder, folder)
+    return field_of_folder
+
+
+def load_finer(folder: Path, transformer: str, mrf: str | None, dtype: torch.dtype) -> Finer:
+    """A stage above the first super-resolution, from its folders in a checkpoint.
+
+    Raises:
+        UserError: a part is damaged, or something else.
+    """
+    check_model(folder / transformer, SuperResolutionTransformer)
+    model = SuperResolutionTransformer.from_pretrained(folder / transformer, torch_dtype=dtype, use_safetensors=True)
+    check_complete(model, folder / transformer)
+    field_above = None if mrf is None else load_field(folder / mrf)
+    if field_above is not None:
+        torch.nn.Module.to(field_above, dtype)
+    return model, field_above
+
+
+def storable(model: Any) -> Any:
+    """A model's copy in half precision that does not tell where it was loaded from."""
+    stored: Any = torch.nn.Module.half(copy.deepcopy(model).cpu())
+    stored._internal_dict = FrozenDict({key: value for key, value in model.config.items() if key != "_name_or_path"})
+    return stored
+
+
+def check_complete(model: torch.nn.Module, folder: Path) -> None:
+    """Raise UserError where a model was not filled from its files to the last tensor, with finite values."""
+    stored, wanted = tensor_names(folder), set(model.state_dict())
+    if stored != wanted:
+        odd = sorted(stored ^ wanted)
+        raise UserError(
+            f"The weights in {folder} do not fit its config.json ({odd[0]}): copy both from one checkpoint."
+        )
+    if not all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values()):
+        raise UserError(f"The weights in {folder} are damaged (not all numbers are finite): copy them again.")

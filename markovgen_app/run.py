@@ -1,0 +1,226 @@
+"""One request on its way: window by window, stage by stage, step by step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from .decoding.editing import EditSettings, edit, rounds_of
+from .decoding.guidance import guided_logits
+from .decoding.sampler import DecodingSettings, DecodingStep, Refine, decode, hide
+from .events import Result, StepEvent, TokensToImages
+from .ladder import Stage
+from .models.text import TextStates
+from .patches import Patch, patches
+from .pictures import Picture
+from .requests import DecodingRequest, EditRequest, GenerateRequest
+from .timing import Stopwatch
+
+if TYPE_CHECKING:
+    from .pipeline import MarkovGenPipeline
+
+
+class Run:
+    """A request that a pipeline works on; `events` does the work, once.
+
+    Args:
+        pipeline: its models, as they stand.
+        request: what is asked for.
+
+    Raises:
+        UserError: the method needs a random field, and there is none; or no stage makes pictures of that size.
+    """
+
+    def __init__(self, pipeline: MarkovGenPipeline, request: DecodingRequest) -> None:
+        self._started = time.perf_counter()
+        self.pipeline = pipeline
+        self.request = pipeline.settled(request).with_seed()
+        self.stages = pipeline.stages_for(self.request)
+        self.works = [_Work.of(stage, self.request, pipeline.device) for stage in self.stages]
+        self._watch = Stopwatch(pipeline.device)
+        self._frames: list[Tensor] = []
+        self._views: list[TokensToImages] = []
+        self._calls = 0
+
+    def events(self) -> Iterator[StepEvent | Result]:
+        """A `StepEvent` after every decoding step, then one `Result`.
+
+        Raises:
+            UserError: what is to change does not fit into the window that was asked for.
+        """
+        request, pipeline = self.request, self.pipeline
+        with self._watch:
+            texts = pipeline.text_encoder.encode([request.prompt, _away_from(request)]).to(pipeline.device)
+        windows = patches(request, pipeline.size, pipeline.grid)
+        patch = next(windows)
+        while True:
+            yield from self._window(patch, texts)
+            with self._watch:
+                images = self._view(patch)(self._frames[-1])
+            try:
+                patch = windows.send(images)
+            except StopIteration:
+                break
+        yield self._result(images, patch.total)
+
+    def _window(self, patch: Patch, texts: TextStates) -> Iterator[StepEvent]:
+        """Fill in one window, from the base up; what earlier windows led to stays in the film."""
+        kept = len(self._frames)
+        before = f"window {patch.number}/{patch.total} · " if patch.total > 1 else ""
+        done = 0
+        changed: Tensor | None = None
+        for work in self.works:
+            with self._watch:
+                coarse = self._frames[-1] if work.stage.number else None
+                start, is_open = self._start(patch, work.stage, changed)
+                steps, total = self._steps(patch, work, texts, coarse, start, is_open)
+            if work.stage.number:
+                del self._frames[kept:], self._views[kept:]
+            planned = done + total + sum(later.longest for later in self.works[work.stage.number + 1 :])
+            for step in self._watch.each(steps):
+                self._frames.append(step.predicted)
+                self._views.append(self._view(patch.preview))
+                self._calls += work.calls_a_step
+                fraction = (patch.number - 1 + (done + step.index) / planned) / patch.total
+                label = before + _label(self.request, work.stage, step.index, total)
+                yield StepEvent(step, fraction, label, patch, work.stage.level, self._views[-1])
+            before = f"{label} · "
+            done += total
+            changed = self._frames[-1] != start  # everywhere, where new pictures are made
+
+    def _result(self, images: Sequence[Image.Image], windows: int) -> Result:
+        request = self.request
+        seconds = time.perf_counter() - self._started
+        kind = {} if isinstance(request, GenerateRequest) else {"task": request.task}
+        pictures = [
+            Picture(
+                image=image,
+                settings={**kind, **request.model_dump(), "seed": seed, "count": 1},
+                seed=seed,
+                method=request.method,
+                steps=request.steps,
+                seconds=seconds,
+                model_seconds=self._watch.seconds,
+                transformer_calls=self._calls,
+                planned_calls=windows * sum(work.planned_calls for work in self.works),
+                prompt=request.prompt,
+            )
+            for image, seed in zip(images, request.seeds, strict=True)
+        ]
+        notes = [*self.pipeline.notes(request), *(note for stage in self.stages for note in stage.notes(request))]
+        return Result(pictures, request, notes, self._frames, self._views)
+
+    def _start(self, patch: Patch, stage: Stage, changed: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Tokens (count, n) that a stage starts from, and which of them are open to change, (count, n) bool.
+
+        Where only some tokens are made anew, a stage above the base leaves alone what lies under tokens that stayed.
+
+        Args:
+            changed: (count, n') bool, tokens of the stage below that are no longer as they were; None for the base.
+        """
+        request, factor, device = self.request, self.pipeline.tokenizer.factor, self.pipeline.device
+        size = (stage.grid[1] * factor, stage.grid[0] * factor)
+        is_open = torch.from_numpy(patch.open_tokens(size, stage.grid)).to(device).repeat(request.count, 1)
+        if patch.geometry is None:
+            return torch.full(is_open.shape, stage.mask_token_id, device=device), is_open
+        views = patch.views(size)
+        if all(picture is patch.pictures[0] for picture in patch.pictures):
+            tokens = self.pipeline.encode(views[:1]).repeat(request.count, 1)
+        else:
+            tokens = self.pipeline.encode(views)
+        if changed is not None and (isinstance(request, EditRequest) or patch.share < 1):
+            below = changed.float().unflatten(1, self.stages[stage.number - 1].grid).unsqueeze(1)  # (B, 1, h', w')
+            is_open = is_open & F.interpolate(below, stage.grid).flatten(1).bool()  # (B, 1, h, w) -> (B, n)
+        return tokens, is_open
+
+    def _steps(
+        self,
+        patch: Patch,
+        work: _Work,
+        texts: TextStates,
+        coarse: Tensor | None,
+        tokens: Tensor,
+        is_open: Tensor,
+    ) -> tuple[Iterator[DecodingStep], int]:
+        """The loop of a stage over one patch, and how many steps it takes at most.
+
+        Args:
+            texts: of the prompt, and of what to keep away from.
+            coarse: tokens of the stage below; None for the base.
+            tokens, is_open: see `_start`.
+        """
+        request, stage, settings = self.request, work.stage, work.settings
+        count = request.count
+        model = stage.model(count, self.pipeline.device, coarse)
+        logits = guided_logits(model, texts[[0]].repeat_interleave(count), texts[[1]], settings)
+        mask_id = stage.mask_token_id
+        if isinstance(request, EditRequest) and work.rounds:
+            rounds = edit(
+                logits, tokens, mask_id, settings, work.generators, grid=stage.grid,
+                edit_settings=EditSettings(work.rounds, request.share), editable=is_open, refine=work.refine,
+            )  # fmt: skip
+            return rounds, work.rounds
+        share = patch.share if coarse is None else 1
+        hidden = hide(tokens, mask_id, is_open, share, work.generators)
+        steps = decode(logits, hidden, mask_id, settings, work.generators, grid=stage.grid, refine=work.refine)
+        unknown = int((hidden == mask_id).sum(dim=1).max())
+        return steps, min(work.longest, max(1, unknown))
+
+    def _view(self, patch: Patch) -> TokensToImages:
+        def images(tokens: Tensor, rows: Sequence[int] | None = None) -> list[Image.Image]:
+            return patch.finished(self.pipeline.to_images(tokens), rows)
+
+        return images
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What one request does on one stage."""
+
+    stage: Stage
+    settings: DecodingSettings
+    refine: Refine | None
+    generators: list[torch.Generator]
+    rounds: int | None
+    planned: int
+
+    @classmethod
+    def of(cls, stage: Stage, request: DecodingRequest, device: torch.device) -> _Work:
+        refine, generators = stage.refine(request, device), stage.generators(request.seeds)
+        edits = isinstance(request, EditRequest) and stage.number == 0
+        rounds = rounds_of(request.strength) if edits else None  # type: ignore[attr-defined]
+        return cls(stage, stage.settings(request), refine, generators, rounds, stage.steps(request)[0])
+
+    @property
+    def longest(self) -> int:
+        """The most steps, or rounds, that it takes."""
+        return self.rounds or self.settings.exit_step or self.settings.steps
+
+    @property
+    def calls_a_step(self) -> int:
+        """Decoding steps in each of its steps: several where those are rounds."""
+        return self.planned if self.rounds else 1
+
+    @property
+    def planned_calls(self) -> int:
+        """Decoding steps that it plans."""
+        return self.planned * (self.rounds or 1)
+
+
+def _away_from(request: DecodingRequest) -> str:
+    """The text that guidance leads away from."""
+    source = request.source_prompt if isinstance(request, EditRequest) else ""
+    return ", ".join(text for text in (source, request.negative_prompt) if text)
+
+
+def _label(request: DecodingRequest, stage: Stage, index: int, total: int) -> str:
+    """ "base 7/24", "round 7/50"."""
+    rounds = isinstance(request, EditRequest) and stage.number == 0
+    return f"{'round' if rounds else stage.name} {index}/{total}"
