@@ -24,7 +24,7 @@ TINY_CODES = 240
 
 def tiny_transformer(text_width: int = 384) -> MuseTransformer:
     """A base transformer of 4 x 4 tokens with random weights, also where training starts from zeros."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.manual_seed(0)
     model = MuseTransformer(
         codebook_size=TINY_CODES, grid=TINY_GRID, hidden_size=32, num_layers=2, num_heads=2, text_width=text_width
     )

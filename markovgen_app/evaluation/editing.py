@@ -32,11 +32,11 @@ from ..models.scorer import Reading, Scorer
 from ..pipeline import MarkovGenPipeline
 from ..requests import MAX_SEED, EditRequest, InpaintRequest, PictureRequest
 from ..runtime import choose_device, load_runtime
-from ..settings import load_settings
+from ..settings import DEFAULT_MODEL, load_settings
 from . import metrics
 from .generation import available
 from .judging import encode, load_scorer, look, scenes_for
-from .output import aligned, cell, plain, progress, sheet, write_report
+from .output import aligned, cell, command_line, plain, progress, sheet, write_report
 
 Task = Literal["inpaint", "edit"]
 Change = Literal["replaced", "removed", "noun", "background"]
@@ -391,9 +391,44 @@ def main(
         pipeline = load_runtime(settings).pipeline
         variants = available(variants, pipeline)
         report, pictures = evaluate(pipeline, scorer, task, variants, images, split=split)
-        report = plain(report)
+        again = command(
+            task,
+            methods,
+            images,
+            split,
+            scorer_folder=scorer_folder,
+            model=settings.model,
+            mrf=settings.mrf,
+            device=settings.device,
+        )
+        report = {**plain(report), "command": again}
         if sheet_path:
             sheet(pictures, sheet_path)
         if out:
             write_report(report, out)
     print(json.dumps(report) if as_json else text_table(report))
+
+
+def command(
+    task: Task,
+    methods: str,
+    images: int,
+    split: str = "test",
+    *,
+    scorer_folder: Path | None = None,
+    model: str = DEFAULT_MODEL,
+    mrf: str | None = None,
+    device: str = "auto",
+) -> str:
+    """The line that measures the same once more, also where the environment named the weights."""
+    return command_line(
+        "evaluate",
+        ("--task", task, None),
+        ("--methods", methods, None),
+        ("--images", images, None),
+        ("--split", split, "test"),
+        ("--scorer", scorer_folder, None),
+        ("--model", model, DEFAULT_MODEL),
+        ("--mrf", mrf, None),
+        ("--device", device, "auto"),
+    )

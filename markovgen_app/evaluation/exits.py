@@ -57,10 +57,12 @@ def finalised(
         state = generator.get_state()
         for variant in by_step.get(step, ()):
             noise = None
-            if variant.finalise != "argmax":
+            if variant.finalise != "argmax" and settings.temperature > 0:
                 same = torch.Generator()
                 same.set_state(state)
-                drawn = gumbel_noise([int(mask.sum())], logits.shape[2], [same])
+                candidates = settings.top_k if variant.finalise == "sample" else None  # as many as `decode` draws for
+                width = min(candidates or logits.shape[2], logits.shape[2])
+                drawn = gumbel_noise([int(mask.sum())], width, [same])  # (M, width)
                 noise = (drawn * settings.temperature).to(logits.device)
             answer = logits
             if variant.field != EARLY_EXIT:

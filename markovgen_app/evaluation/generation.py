@@ -64,8 +64,14 @@ def parse_methods(text: str) -> dict[str, dict[str, Any]]:
 
 
 def available(methods: Mapping[str, dict[str, Any]], pipeline: MarkovGenPipeline) -> dict[str, dict[str, Any]]:
-    """The methods that a pipeline can do; those it cannot are named on standard error."""
+    """The methods that a pipeline can do; those it cannot are named on standard error.
+
+    Raises:
+        UserError: it can do none.
+    """
     left_out = [name for name, fields in methods.items() if fields["method"] not in pipeline.methods]
+    if len(left_out) == len(methods):
+        raise UserError("All of these methods need a random field, and there is none: name one with --mrf.")
     if left_out:
         print(f"Left out for want of a random field: {', '.join(left_out)}.", file=sys.stderr)
     return {name: fields for name, fields in methods.items() if name not in left_out}
@@ -84,6 +90,15 @@ def parse_seeds(text: str) -> list[int]:
     if min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise UserError("Seeds are different whole numbers of 0 or more.")
     return seeds
+
+
+def grid_of(pipeline: MarkovGenPipeline, fields: Mapping[str, Any]) -> tuple[int, int]:
+    """Rows and columns of the tokens that a method's pictures are made of: those of its last stage.
+
+    Raises:
+        UserError: no stage makes pictures of the size that it asks for.
+    """
+    return pipeline.stages_for(GenerateRequest.validated(prompt="-", **fields))[-1].grid
 
 
 def request_for(scene: Scene, seed: int, index: int, fields: Mapping[str, Any]) -> GenerateRequest:
@@ -129,7 +144,10 @@ def exits_of_full(pipeline: MarkovGenPipeline, methods: Mapping[str, Mapping[str
     Empty where there is no such pair.
     """
     own = {"method", "exit_step", "finalise", "mrf_iterations", "mrf_clamp"}
-    requests = {name: GenerateRequest.validated(prompt="-", seed=0, **fields) for name, fields in methods.items()}
+    requests = {
+        name: pipeline.settled(GenerateRequest.validated(prompt="-", seed=0, **fields))
+        for name, fields in methods.items()
+    }
     full = next((request for request in requests.values() if request.method == "full"), None)
     found: dict[str, Variant | None] = {}
     for name, request in requests.items():

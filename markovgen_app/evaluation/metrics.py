@@ -28,6 +28,9 @@ _NEAR = 0.15
 _APART = 0.1
 """How much further left (or up) "left of" (or "above") asks for."""
 
+_AXES = 4
+"""Axes along which codes are grouped at most: with 3 parts each 81 groups, and 6561 pairs of neighbours."""
+
 
 class Interval(TypedDict):
     """A value with its 95 % bootstrap interval."""
@@ -165,8 +168,18 @@ def psnr(reconstruction: Tensor, pixels: Tensor) -> Tensor:
 
 
 def coarse_codes(codebook: Tensor, levels: int = 3) -> Tensor:
-    """Group of each code, (V,) long: each of the D dimensions of codes (V, D) in [-1, 1] cut into `levels` parts."""
-    parts = ((codebook + 1) / 2 * levels).floor().clamp(0, levels - 1).long()  # (V, D)
+    """Group of each code, (V,) long: each of the D dimensions of codes (V, D) in [-1, 1] cut into `levels` parts.
+
+    Wider codes, of D > 4 as aMUSEd's 64, would have more groups than there are neighbours to count, and lie anywhere:
+    they are cut along four fixed random directions instead, each into `levels` parts of equally many codes.
+    """
+    if codebook.shape[1] > _AXES:
+        directions = torch.randn(codebook.shape[1], _AXES, generator=torch.Generator().manual_seed(0))
+        along = codebook.float() @ directions.to(codebook.device)  # (V, D) -> (V, 4)
+        cuts = along.quantile(torch.arange(1, levels, device=along.device) / levels, dim=0)  # (levels - 1, 4)
+        parts = (along > cuts.unsqueeze(1)).sum(dim=0)  # (levels - 1, V, 4) -> (V, 4)
+    else:
+        parts = ((codebook + 1) / 2 * levels).floor().clamp(0, levels - 1).long()  # (V, D)
     return (parts * levels ** torch.arange(parts.shape[1], device=parts.device)).sum(dim=1)
 
 

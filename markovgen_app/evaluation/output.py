@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,6 +62,15 @@ def write_report(report: Mapping[str, Any], path: Path) -> None:
         path.write_text(json.dumps(report, indent=1) + "\n")
     except OSError as error:
         raise write_error(path.parent, error) from error
+
+
+def command_line(name: str, *options: tuple[str, Any, Any]) -> str:
+    """`markovgen NAME` with options: each an option's name, its value, and the value that needs no word."""
+    words = ["markovgen", name]
+    for option, value, usual in options:
+        if value != usual:
+            words += [option] if value is True else [option, str(value)]
+    return shlex.join(words)
 
 
 def cell(value: Any) -> str:

@@ -33,8 +33,12 @@ _REFERENCE_SEED = 1_000_003  # away from that of the prompts: scenes of the same
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Real pictures that distances are measured to; `bigrams` (2, K²) counts neighbours of the codes' `groups` (V,)."""
+    """Real pictures of `grid` tokens that distances are measured to.
 
+    `bigrams` (2, K²) counts neighbours of the codes' `groups` (V,).
+    """
+
+    grid: tuple[int, int]
     frechet: metrics.FrechetReference
     kernel: metrics.KernelReference
     bigrams: Tensor
@@ -42,10 +46,19 @@ class Reference:
 
 
 def reference_for(
-    pipeline: MarkovGenPipeline, scorer: Scorer, scenes: SceneDataset, count: int, cache: Path | None
+    pipeline: MarkovGenPipeline,
+    scorer: Scorer,
+    scenes: SceneDataset,
+    grid: tuple[int, int],
+    count: int,
+    cache: Path | None,
 ) -> Reference:
-    """Features and tokens of `count` real pictures of the same kind of scenes, kept in `cache` for the next time."""
-    real = SceneDataset(scenes.seed + _REFERENCE_SEED, scenes.size, scenes.split, scenes.vocabulary)
+    """Features and tokens of `count` real pictures of the same kind of scenes, kept in `cache` for the next time.
+
+    They are drawn as large as `grid` tokens make them, and shown to the scorer as pictures that are made so large are.
+    """
+    size = grid[1] * pipeline.tokenizer.factor
+    real = SceneDataset(scenes.seed + _REFERENCE_SEED, size, scenes.split, scenes.vocabulary)
     look_of_the_world = hashlib.blake2b(b"".join(real[index][1].tobytes() for index in range(8)), digest_size=4)
     key = f"{look_of_the_world.hexdigest()}-{scenes.split}-{len(scenes.nouns)}-{count}"
     path = cache / f"real-{key}-{_checksum(scorer, pipeline.tokenizer)}.safetensors" if cache else None
@@ -54,7 +67,7 @@ def reference_for(
     else:
         pictures = [real[index][1] for index in progress(range(count), "real scenes")]
         features = torch.from_numpy(look(scorer, pictures).features)
-        tokens = encode(pipeline.tokenizer, pictures, pipeline.size[0])
+        tokens = encode(pipeline.tokenizer, pictures, size)
         stored = {"features": features, "tokens": tokens.int()}
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,9 +75,9 @@ def reference_for(
     values = stored["features"].numpy()
     groups = metrics.coarse_codes(pipeline.tokenizer.codebook.cpu())
     bigrams = torch.stack(
-        [metrics.bigram_counts(part.long(), pipeline.grid, groups).sum(dim=0) for part in stored["tokens"].split(256)]
+        [metrics.bigram_counts(part.long(), grid, groups).sum(dim=0) for part in stored["tokens"].split(256)]
     ).sum(dim=0)  # (2, K²)
-    return Reference(metrics.FrechetReference(values), metrics.KernelReference(values), bigrams, groups)
+    return Reference(grid, metrics.FrechetReference(values), metrics.KernelReference(values), bigrams, groups)
 
 
 def _checksum(*models: torch.nn.Module) -> str:
@@ -80,7 +93,6 @@ def quality(
     tokens: Tensor,
     scenes: Sequence[Scene],
     scorer: Scorer,
-    pipeline: MarkovGenPipeline,
     reference: Reference,
     weights: np.ndarray,
     draws: int,
@@ -88,6 +100,7 @@ def quality(
     """Every measure of one method, and the resampled values behind the intervals, for paired differences.
 
     Args:
+        tokens: (M, n) of the pictures, on the reference's grid.
         weights: (R, P) bootstrap weights of the prompts.
         draws: how many of the R resamples the distances get, which cost more than means.
     """
@@ -99,7 +112,7 @@ def quality(
     fd_draws = metrics.distances(reference.frechet, seen.features, weights_of_pictures)
     kernel = float(reference.kernel.resampled(seen.features, equal)[0])
     kernel_draws = reference.kernel.resampled(seen.features, weights_of_pictures)
-    counts = metrics.bigram_counts(tokens, pipeline.grid, reference.groups)  # (M, 2, K²)
+    counts = metrics.bigram_counts(tokens, reference.grid, reference.groups)  # (M, 2, K²)
     mixed = torch.from_numpy(np.concatenate([equal, weights_of_pictures])).float()  # (1 + R, M)
     bigrams = metrics.bigram_divergence((mixed @ counts.flatten(1)).unflatten(1, (2, -1)), reference.bigrams).numpy()
     table: dict[str, Any] = {

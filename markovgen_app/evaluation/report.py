@@ -9,7 +9,6 @@ and differences, and the command that prints it.
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -27,9 +26,9 @@ from ..pipeline import MarkovGenPipeline
 from ..runtime import choose_device, load_runtime
 from ..settings import DEFAULT_MODEL, load_settings
 from . import metrics
-from .generation import available, generate, parse_methods, parse_seeds
+from .generation import available, generate, grid_of, parse_methods, parse_seeds
 from .judging import encode, load_scorer, scenes_for
-from .output import plain, sheet, text_table, write_report
+from .output import command_line, plain, sheet, text_table, write_report
 from .quality import REFERENCES, quality, reconstruction, reference_for
 
 
@@ -49,6 +48,9 @@ def evaluate(
 ) -> tuple[dict[str, Any], list[tuple[str, Image.Image]]]:
     """Judge methods on the first `images` held-out prompts, each with every seed.
 
+    Pictures are of the size that a method asks for, the largest if none, and are compared with real ones of that size;
+    the row of real pictures is of the first method's.
+
     Args:
         methods: name → fields of the request (see `parse_methods`); differences are to the first one.
         references: real pictures that distances are measured to.
@@ -60,22 +62,26 @@ def evaluate(
         the report, ready for JSON, and the captions and pictures of the first method at the first seed.
 
     Raises:
-        UserError: the scorer does not know these weights' nouns, or a method does not exist.
+        UserError: the scorer does not know these weights' nouns, a method does not exist, or no stage makes its size.
     """
     dataset = scenes_for(pipeline, scorer, split)
     scenes = [dataset.scene(index) for index in range(images)]
     weights = metrics.resamples(images, draws)
-    reference = reference_for(pipeline, scorer, dataset, references, cache)
-    renders = [dataset.render(scene) for scene in scenes]
+    grids = {name: grid_of(pipeline, fields) for name, fields in methods.items()}
+    by_grid = {
+        grid: reference_for(pipeline, scorer, dataset, grid, references, cache)
+        for grid in dict.fromkeys(grids.values())
+    }
     made = generate(pipeline, scenes, seeds, methods)
 
-    real_tokens = encode(pipeline.tokenizer, renders, pipeline.size[0])
+    reference = next(iter(by_grid.values()))
+    size = reference.grid[1] * pipeline.tokenizer.factor
+    renders = [dataset.render(scene, size) for scene in scenes]
     real, _ = quality(
         [Image.fromarray(picture) for picture in renders],
-        real_tokens,
+        encode(pipeline.tokenizer, renders, size),
         scenes,
         scorer,
-        pipeline,
         reference,
         weights,
         distance_draws,
@@ -83,9 +89,10 @@ def evaluate(
     table: dict[str, Any] = {}
     first: tuple[dict[str, Any], dict[str, np.ndarray]] | None = None
     for name, work in made.items():
-        tokens = torch.stack(work.tokens)
-        values, resampled = quality(work.images, tokens, scenes, scorer, pipeline, reference, weights, distance_draws)
+        tokens, own = torch.stack(work.tokens), by_grid[grids[name]]
+        values, resampled = quality(work.images, tokens, scenes, scorer, own, weights, distance_draws)
         table[name] = {
+            "size": work.images[0].width,
             **values,
             "model_seconds": float(np.median(work.model_seconds)),
             "transformer_calls": float(np.mean(work.transformer_calls)),
@@ -96,6 +103,7 @@ def evaluate(
             table[name]["difference"] = {
                 key: metrics.centred(values[key]["value"] - first[0][key]["value"], resampled[key] - first[1][key])
                 for key in resampled
+                if own is reference or key != "bigram_divergence"  # which larger grids have more neighbours for
             }
     report: dict[str, Any] = {
         "images": images,
@@ -198,8 +206,10 @@ def command(
 
     What is as it would be anyway is left out.
     """
-    words = ["markovgen", "evaluate", "--methods", methods, "--images", str(images)]
-    for option, value, usual in (
+    return command_line(
+        "evaluate",
+        ("--methods", methods, None),
+        ("--images", images, None),
         ("--seeds", seeds, "0"),
         ("--split", split, "test"),
         ("--references", references, REFERENCES),
@@ -208,6 +218,4 @@ def command(
         ("--model", model, DEFAULT_MODEL),
         ("--mrf", mrf, None),
         ("--device", device, "auto"),
-    ):
-        words += [option, str(value)] if value != usual else []
-    return shlex.join(words)
+    )

@@ -35,16 +35,17 @@ from ..pictures import write_error
 from ..pipeline import MarkovGenPipeline
 from ..pixels import to_levels
 from ..runtime import choose_device, load_runtime
-from ..settings import load_settings
+from ..settings import DEFAULT_MODEL, load_settings
 from . import metrics
 from .exits import EARLY_EXIT, Variant, finalised
 from .generation import request_for
 from .judging import judged_values, load_scorer, look, scenes_for
-from .output import aligned, cell, plain, progress, write_report
+from .output import aligned, cell, command_line, plain, progress, write_report
 from .quality import Reference, reference_for
 
 FULL = "full"
 MEASURES = ("scene_fd", "cmmd", "bigram_divergence", "prompt_accuracy")
+EXIT_STEPS, ITERATIONS, STEPS = "6,8,10,12,16,18,20", "3,1,2,5,8", 24
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def sweep(
     """
     dataset = scenes_for(pipeline, scorer, split)
     scenes = [dataset.scene(index) for index in range(images)]
-    reference = reference_for(pipeline, scorer, dataset, references, cache)
+    reference = reference_for(pipeline, scorer, dataset, pipeline.grid, references, cache)
     names: list[Variant | str] = [FULL, *variants]
     tokens: list[list[Tensor]] = [[] for _ in names]
     features: list[list[np.ndarray]] = [[] for _ in names]
@@ -122,7 +123,6 @@ def sweep(
             torch.stack(tokens[place]),
             np.concatenate(features[place]),
             readings[place],
-            pipeline,
             reference,
             weights,
         )
@@ -148,14 +148,13 @@ def _measured(
     tokens: Tensor,
     features: np.ndarray,
     readings: Sequence[Reading],
-    pipeline: MarkovGenPipeline,
     reference: Reference,
     weights: np.ndarray,
 ) -> dict[str, metrics.Interval]:
     equal = np.full((1, len(features)), 1 / len(features))
     mixed = np.concatenate([equal, weights])  # (1 + R, M)
     kernel = reference.kernel.resampled(features, mixed)
-    counts = metrics.bigram_counts(tokens, pipeline.grid, reference.groups)  # (M, 2, K²)
+    counts = metrics.bigram_counts(tokens, reference.grid, reference.groups)  # (M, 2, K²)
     shares = (torch.from_numpy(mixed).float() @ counts.flatten(1)).unflatten(1, (2, -1))  # (1 + R, 2, K²)
     bigrams = metrics.bigram_divergence(shares, reference.bigrams).numpy()
     return {
@@ -252,9 +251,9 @@ def main(
     images: int = 200,
     as_json: bool = False,
     *,
-    exit_steps: str = "6,8,10,12,16,18,20",
-    iterations: str = "3,1,2,5,8",
-    steps: int = 24,
+    exit_steps: str = EXIT_STEPS,
+    iterations: str = ITERATIONS,
+    steps: int = STEPS,
     guidance_scale: float | None = None,
     grid: bool = False,
     split: str = "tune",
@@ -266,7 +265,8 @@ def main(
     """`markovgen sweep`: print the table, or one JSON object.
 
     Args:
-        fields: folders of random fields, parted by commas, the centre first; the checkpoint's own if empty.
+        fields: folders of random fields, parted by commas, the centre first; if empty the one that the environment
+            names, else the checkpoint's own.
         grid: cross all knobs instead of turning one at a time.
         plot_path: PNG or SVG file.
 
@@ -282,6 +282,7 @@ def main(
         if images < 2:
             raise UserError(f"Images must be 2 or more, not {images}: intervals need several prompts.")
         settings = load_settings(model=model, device=device)
+        fields = fields or settings.mrf or ""
         scorer = load_scorer(scorer_folder, choose_device(settings.device))
         pipeline = load_runtime(settings).pipeline
         named = {_name(Path(path)): load_field(Path(path)) for path in fields.split(",") if path}
@@ -293,23 +294,66 @@ def main(
         options: dict[str, Any] = {"steps": steps}
         if guidance_scale is not None:
             options["guidance_scale"] = guidance_scale
-        report = plain(
-            sweep(
-                pipeline,
-                named,
-                scorer,
-                plan(list(named), knobs, grid),
-                images,
-                options=options,
-                split=split,
-                cache=Path("runs/evaluation"),
-            )
+        report = sweep(
+            pipeline,
+            named,
+            scorer,
+            plan(list(named), knobs, grid),
+            images,
+            options=options,
+            split=split,
+            cache=Path("runs/evaluation"),
         )
+        again = command(
+            fields,
+            images,
+            exit_steps=exit_steps,
+            iterations=iterations,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            grid=grid,
+            split=split,
+            scorer_folder=scorer_folder,
+            model=settings.model,
+            device=settings.device,
+        )
+        report = {**plain(report), "command": again}
         if out:
             write_report(report, out)
         if plot_path:
             plot(report, plot_path)
     print(json.dumps(report) if as_json else text_table(report))
+
+
+def command(
+    fields: str,
+    images: int,
+    *,
+    exit_steps: str = EXIT_STEPS,
+    iterations: str = ITERATIONS,
+    steps: int = STEPS,
+    guidance_scale: float | None = None,
+    grid: bool = False,
+    split: str = "tune",
+    scorer_folder: Path | None = None,
+    model: str = DEFAULT_MODEL,
+    device: str = "auto",
+) -> str:
+    """The line that sweeps the same once more, also where the environment named the weights or the field."""
+    return command_line(
+        "sweep",
+        ("--fields", fields, ""),
+        ("--images", images, None),
+        ("--exit-steps", exit_steps, EXIT_STEPS),
+        ("--iterations", iterations, ITERATIONS),
+        ("--steps", steps, STEPS),
+        ("--guidance", guidance_scale, None),
+        ("--grid", grid, False),
+        ("--split", split, "tune"),
+        ("--scorer", scorer_folder, None),
+        ("--model", model, DEFAULT_MODEL),
+        ("--device", device, "auto"),
+    )
 
 
 def _name(folder: Path) -> str:

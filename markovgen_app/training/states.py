@@ -204,9 +204,10 @@ class StateSource:
     ) -> None:
         self.backbone, self.scenes, self.kind, self.distributions = backbone, scenes, kind, distributions
         self.shards = max(1, pictures // _SHARD)
-        models = (backbone.transformer, backbone.tokenizer)
+        encoder = backbone.text_encoder
+        models = (backbone.transformer, backbone.tokenizer, encoder.model)
         weights = [float(sum(value.double().abs().sum() for value in model.state_dict().values())) for model in models]
-        told = [weights, backbone.settings, backbone.exit_steps, kind, distributions]
+        told = [weights, encoder.max_length, backbone.settings, backbone.exit_steps, kind, distributions]
         sample = [scenes.scene(index).caption for index in range(16)]
         if isinstance(scenes, OwnPictures):
             sample += scenes.identity

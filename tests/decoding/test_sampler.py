@@ -207,11 +207,27 @@ def test_without_noise_the_most_confident_draws_are_committed() -> None:
     torch.testing.assert_close(first.confidence, expected)
 
 
-def test_choice_noise_changes_the_order_and_is_gone_at_the_end() -> None:
+def test_choice_noise_changes_the_order() -> None:
     tokens = partly_masked([POSITIONS])
     calm, wild = (run(tokens, DecodingSettings(steps=6, choice_temperature=heat)) for heat in (0.0, 100.0))
     assert calm[0].predicted.equal(wild[0].predicted)
     assert not calm[0].mask.equal(wild[0].mask)
+
+
+@given(steps=st.integers(2, POSITIONS), heat=st.sampled_from([0.5, 4.5, 20.0]), seed=st.integers(0, 99))
+def test_choice_noise_fades_evenly_until_it_is_gone_at_the_last_step(steps: int, heat: float, seed: int) -> None:
+    """The same noise drawn once more: each step commits what it ranks highest, at heat · (steps left / steps)."""
+    generator = torch.Generator().manual_seed(seed)
+    undecided = torch.ones(POSITIONS, dtype=torch.bool)
+    for step in run(partly_masked([POSITIONS]), DecodingSettings(steps=steps, choice_temperature=heat), [seed]):
+        left = int(undecided.sum())
+        gumbel_noise([left], CODES, [generator])  # what the tokens were drawn with
+        noise = gumbel_noise([left], 1, [generator]).squeeze(1)
+        scores = step.confidence[0, undecided].log() + heat * (steps - step.index) / steps * noise
+        kept = int(step.mask.sum())
+        expected = undecided.nonzero().squeeze(1)[scores.argsort()[:kept]]
+        assert set(step.mask[0].nonzero().squeeze(1).tolist()) == set(expected.tolist())
+        undecided = step.mask[0]
 
 
 def test_nothing_masked_is_one_step_without_a_change() -> None:

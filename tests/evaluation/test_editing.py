@@ -1,10 +1,14 @@
 """Editing against ground truth: the cases, the measures, and the report of a tiny pipeline."""
 
+import inspect
 import json
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
 from builders import tiny_checkpoint, tiny_pipeline
+from commands import run_command
 from scorers import tiny_scorer
 
 from markovgen_app.data.scenes import SceneDataset, combination_splits
@@ -115,9 +119,12 @@ def test_reports_hold_every_change_with_what_is_in_reach(reports) -> None:
         assert set(report["changes"]) == set(editing.CHANGES[task]) and report["images"] == 2
         for rows in report["changes"].values():
             assert list(rows)[-2:] == ["tokenizer", "true pictures"] and len(rows) >= 4
-            for values in rows.values():
-                for value in values.values():
-                    assert isinstance(value, float) or np.isnan(value["value"]) or value["low"] <= value["value"]
+            for name, values in rows.items():
+                assert ("model_seconds" in values) == (name not in ("tokenizer", "true pictures"))
+                for value in (each for measure, each in values.items() if measure != "model_seconds"):
+                    defined = ~np.isnan([value["value"], value["low"], value["high"]])
+                    assert defined.all() or not defined[1:].any(), "an interval has two ends or none"
+                    assert value["low"] <= value["value"] <= value["high"] or not defined.all()
         assert len(shown) == 8
         json.dumps(report)
         assert "true pictures" in editing.text_table(report)
@@ -140,12 +147,43 @@ def test_strengths_that_share_a_run_are_what_they_are_alone() -> None:
         assert np.array_equal(alone.image, together[name][0].image)
 
 
-def test_the_command_prints_one_object(tmp_path, monkeypatch, capsys) -> None:
+def test_the_command_prints_one_object_and_how_to_make_it_again(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    tiny_checkpoint(tmp_path / "model")
+    tiny_checkpoint(tmp_path / "a model")
     tiny_scorer().save_pretrained(tmp_path / "scorer")
-    options = {"scorer_folder": tmp_path / "scorer", "device": "cpu", "out": tmp_path / "report.json"}
-    editing.main(str(tmp_path / "model"), "inpaint", "full:steps=1", 2, True, **options)
-    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "report.json").read_text())
+    monkeypatch.setenv("MARKOVGEN_MODEL", "a model")
+    options = {"scorer_folder": Path("scorer"), "device": "cpu", "split": "tune"}
+    editing.main(None, "edit", "full:strength=0.01+source", 2, True, **options, out=tmp_path / "report.json")
+    first = json.loads(capsys.readouterr().out)
+    assert first == json.loads((tmp_path / "report.json").read_text())
+    monkeypatch.delenv("MARKOVGEN_MODEL")
+    assert run_command(*shlex.split(first["command"])[1:], "--json") == 0
+    second = json.loads(capsys.readouterr().out)
+    for report in (first, second):
+        for rows in report["changes"].values():
+            assert rows["full:strength=0.01+source"].pop("model_seconds") > 0
+    assert first == second
     with pytest.raises(UserError, match="2 or more"):
-        editing.main(str(tmp_path / "model"), "inpaint", "full", 1, True, **options)
+        editing.main("a model", "inpaint", "full", 1, True, **options)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"task": "inpaint", "methods": "full,early-exit", "images": 500},
+        {"task": "edit", "methods": "full:strength=0.5+source", "images": 9, "split": "tune", "mrf": "runs/field"},
+        {"task": "edit", "methods": "full", "images": 9, "scorer_folder": Path("my scorer"), "model": "a b"},
+    ],
+)
+def test_the_stored_command_asks_for_the_same(given, monkeypatch) -> None:
+    """Typed into the command line, it calls `main` with what it was made of."""
+    parameters = inspect.signature(editing.main).parameters.values()
+    usual = {each.name: None if each.default is each.empty else each.default for each in parameters}
+    called = {}
+
+    def main(model, task, methods, images, as_json, **others):
+        called.update(model=model, task=task, methods=methods, images=images, as_json=as_json, **others)
+
+    monkeypatch.setattr(editing, "main", main)
+    assert run_command(*shlex.split(editing.command(**given))[1:]) == 0
+    assert called == {**usual, "as_json": False, **given}

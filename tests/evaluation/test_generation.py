@@ -2,20 +2,22 @@
 
 import pytest
 import torch
-from builders import tiny_pipeline
+from builders import tiny_ladder, tiny_pipeline
 
 from markovgen_app.data.scenes import SceneDataset
 from markovgen_app.errors import UserError
 from markovgen_app.evaluation import generation
+from markovgen_app.models.amused import amused_defaults
 
 METHODS = generation.parse_methods("full:steps=3,early-exit:steps=3:exit_step=2")
 
 
-def test_methods_that_share_a_loop_give_the_same_pictures_from_one_run_of_it(monkeypatch):
+@pytest.mark.parametrize("of_all", ["steps=6", "steps=6:top_k=3"])
+def test_methods_that_share_a_loop_give_the_same_pictures_from_one_run_of_it(monkeypatch, of_all):
     pipeline = tiny_pipeline()
     methods = generation.parse_methods(
-        "early-exit:steps=6:exit_step=2,full:steps=6,markovgen:steps=6:exit_step=3:finalise=perturb:mrf_iterations=1,"
-        "rescheduled:steps=6,early-exit:steps=6:temperature=0.5"
+        f"early-exit:{of_all}:exit_step=2,full:{of_all},markovgen:{of_all}:exit_step=3:finalise=perturb:mrf_iterations=1,"
+        f"rescheduled:{of_all},early-exit:{of_all}:temperature=0.5"
     )
     assert list(generation.exits_of_full(pipeline, methods)) == list(methods)[:3]
     assert generation.exits_of_full(pipeline, generation.parse_methods("full,rescheduled")) == {}
@@ -26,7 +28,28 @@ def test_methods_that_share_a_loop_give_the_same_pictures_from_one_run_of_it(mon
     for name in methods:
         assert torch.stack(apart[name].tokens).equal(torch.stack(shared[name].tokens)), name
         assert [a.tobytes() for a in apart[name].images] == [b.tobytes() for b in shared[name].images]
-    assert len(shared["full:steps=6"].model_seconds) == 2 and len(apart["full:steps=6"].model_seconds) == 6
+    full = f"full:{of_all}"
+    assert len(shared[full].model_seconds) == 2 and len(apart[full].model_seconds) == 6
+
+
+def test_loops_are_told_apart_by_what_the_weights_settle_too():
+    pipeline = tiny_pipeline()
+    methods = generation.parse_methods("full,early-exit,early-exit:guidance_scale=3,early-exit:guidance_scale=4.5")
+    assert list(generation.exits_of_full(pipeline, methods)) == list(methods)[:3]
+    pipeline.defaults = amused_defaults()
+    assert pipeline.defaults["guidance_scale"] == 4.5
+    assert list(generation.exits_of_full(pipeline, methods)) == ["full", "early-exit", "early-exit:guidance_scale=4.5"]
+    steps = generation.parse_methods(f"full,early-exit:steps=24,early-exit:steps={pipeline.defaults['steps']}")
+    assert list(generation.exits_of_full(pipeline, steps)) == ["full", list(steps)[2]]
+
+
+def test_the_grid_is_that_of_the_last_stage():
+    ladder = tiny_ladder()
+    assert generation.grid_of(ladder, {}) == (8, 8)
+    assert generation.grid_of(ladder, {"size": "32"}) == (4, 4)
+    assert generation.grid_of(tiny_pipeline(), {}) == (4, 4)
+    with pytest.raises(UserError, match="not of 40"):
+        generation.grid_of(ladder, {"size": "40"})
 
 
 def test_every_prompt_and_seed_has_its_own_noise_and_methods_share_it():
@@ -62,3 +85,12 @@ def test_bad_methods_are_named(text, message):
 def test_bad_seeds_are_named(text):
     with pytest.raises(UserError, match=r"[Ss]eeds"):
         generation.parse_seeds(text)
+
+
+def test_methods_without_their_field_are_named_and_none_at_all_is_refused(capsys):
+    pipeline = tiny_pipeline()
+    pipeline.mrf = None
+    left = generation.available(generation.parse_methods("full,markovgen:exit_step=6"), pipeline)
+    assert list(left) == ["full"] and "markovgen:exit_step=6" in capsys.readouterr().err
+    with pytest.raises(UserError, match="--mrf"):
+        generation.available(generation.parse_methods("markovgen"), pipeline)

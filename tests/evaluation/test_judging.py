@@ -51,3 +51,7 @@ def test_pictures_of_other_sizes_are_brought_to_the_scorers():
     pixels = judging.to_pixels([small, large], 128, "cpu")
     assert pixels.shape == (2, 3, 128, 128)
     assert torch.equal(pixels[0], pixels[1]) and pixels[0, 0].min() == 1 and pixels[0, 1].max() == -1
+    chequered = np.indices((256, 256)).sum(axis=0)[:, :, None].repeat(3, axis=2) % 2 * np.uint8(254)
+    assert judging.to_pixels([chequered.astype(np.uint8)], 128, "cpu").unique().tolist() == pytest.approx(
+        [127 / 127.5 - 1]
+    )

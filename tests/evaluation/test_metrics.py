@@ -1,6 +1,7 @@
 """Metrics against closed forms, scipy, and each other."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from scipy.linalg import sqrtm
 from markovgen_app.data.scenes import Scene, SceneObject
 from markovgen_app.evaluation import metrics
 from markovgen_app.models.scorer import Detection, Reading
+from markovgen_app.models.tokenizer import ImageTokenizer
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -133,6 +135,31 @@ def test_coarse_codes_part_each_dimension():
     groups = metrics.coarse_codes(codebook)
     assert set(groups.tolist()) == set(range(9))
     assert groups[0] == 0 and groups[-1] == 8
+
+
+def test_codes_of_digits_are_grouped_by_all_of_them():
+    levels = (8, 8, 8, 4)
+    groups = metrics.coarse_codes(ImageTokenizer(levels=levels).codebook)
+    for code, digits in enumerate(product(*map(range, levels))):
+        low, high = (
+            [min(2, int(3 * digit / (level - 1) + nudge)) for digit, level in zip(digits, levels, strict=True)]
+            for nudge in (-1e-5, 1e-5)
+        )
+        found = [int(groups[code]) // 3**place % 3 for place in range(4)]
+        assert all(part in both for part, *both in zip(found, low, high, strict=True))
+
+
+def test_wide_codes_fall_into_few_groups_of_like_codes():
+    codebook = torch.randn(8192, 64, generator=torch.Generator().manual_seed(1)) * 0.02
+    groups = metrics.coarse_codes(codebook)
+    sizes = groups.bincount()
+    assert len(sizes) == 81 and sizes.min() > 30 and sizes.max() < 300  # 101 each on average
+    assert metrics.coarse_codes(codebook * 50 + 3).eq(groups).float().mean() > 0.99, "wherever the codes lie"
+    moved = codebook + torch.randn(8192, 64, generator=torch.Generator().manual_seed(2)) * 1e-4
+    assert metrics.coarse_codes(moved).eq(groups).float().mean() > 0.95
+    tokens = torch.randint(8192, (3, 256), generator=torch.Generator().manual_seed(3))
+    counts = metrics.bigram_counts(tokens, (16, 16), groups)
+    assert counts.shape == (3, 2, 81**2) and counts.sum(dim=2).eq(240).all()
 
 
 def scene(layout, *objects, **more):

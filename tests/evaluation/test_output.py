@@ -13,6 +13,17 @@ def test_numbers_are_plain_in_json():
     assert found == {"a": None, "b": [0.33333, 2], "c": {"d": None}, "e": "x"}
 
 
+def test_a_command_names_what_is_unusual_and_quotes_it():
+    options = (
+        ("--images", 9, None),
+        ("--split", "test", "test"),
+        ("--model", "a b", "weights"),
+        ("--grid", True, False),
+    )
+    assert output.command_line("sweep", *options) == "markovgen sweep --images 9 --model 'a b' --grid"
+    assert output.command_line("sweep", ("--steps", 1, 24), ("--grid", False, False)) == "markovgen sweep --steps 1"
+
+
 @pytest.mark.parametrize(
     ("value", "cell"),
     [

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
 
 from markovgen_app.data.scenes import SceneDataset
 from markovgen_app.errors import UserError
@@ -16,7 +17,8 @@ from markovgen_app.evaluation.generation import parse_methods, request_for
 from markovgen_app.evaluation.judging import ACCURACIES
 from markovgen_app.evaluation.output import plain
 from markovgen_app.models.mrf import MarkovRandomField
-from tests.builders import TINY_CODES, TINY_GRID, tiny_checkpoint, tiny_pipeline
+from markovgen_app.pipeline import MarkovGenPipeline
+from tests.builders import TINY_CODES, TINY_GRID, tiny_checkpoint, tiny_ladder, tiny_pipeline
 from tests.commands import run_command
 from tests.scorers import tiny_scorer
 
@@ -104,6 +106,25 @@ def test_prompts_are_held_out_and_pictures_are_those_that_the_pipeline_makes(pip
     request = request_for(scenes.scene(2), 0, 2, METHODS["full:steps=3"])
     made = pipeline(request.prompt, **request.model_dump(exclude={"prompt"}))
     assert np.array_equal(made.images[0].image, pictures[2][1])
+
+
+def test_pictures_of_a_ladder_are_judged_at_the_size_that_each_method_makes(tmp_path):
+    ladder, counts = tiny_ladder(), {"references": 8, "draws": 10, "distance_draws": 5}
+    methods = parse_methods("full:steps=2,markovgen:steps=2,full:steps=2:size=32")
+    found, pictures = report.evaluate(ladder, tiny_scorer(), methods, 2, **counts, cache=tmp_path)
+    large, markov, small = found["methods"].values()
+    assert [each["size"] for each in (large, markov, small)] == [64, 64, 32]
+    assert {image.size for _, image in pictures} == {(64, 64)}
+    assert sorted(load_file(path)["tokens"].shape for path in tmp_path.iterdir()) == [(8, 16), (8, 64)]
+    assert set(markov["difference"]) == set(MEASURES) == {"bigram_divergence", *small["difference"]}
+    assert "bigram_divergence" not in small["difference"]
+    base = MarkovGenPipeline(ladder.transformer, ladder.tokenizer, ladder.text_encoder, ladder.vocabulary)
+    alone, _ = report.evaluate(base, tiny_scorer(), parse_methods("full:steps=2"), 2, **counts)
+    assert {name: small[name] for name in MEASURES} == {
+        name: alone["methods"]["full:steps=2"][name] for name in MEASURES
+    }
+    with pytest.raises(UserError, match="pictures of 32 or 64 pixels, not of 128"):
+        report.evaluate(ladder, tiny_scorer(), parse_methods("full:size=128"), 2, **counts)
 
 
 def test_the_command_prints_one_object_or_a_table_and_writes_files(tmp_path, monkeypatch, capsys):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
+import shlex
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
-from builders import TINY_CODES, TINY_GRID, tiny_field, tiny_pipeline
+from builders import TINY_CODES, TINY_GRID, tiny_checkpoint, tiny_field, tiny_pipeline
+from commands import run_command
 from PIL import Image
 from scorers import tiny_scorer
 
@@ -44,9 +49,18 @@ def test_the_grid_crosses_everything_and_no_field_leaves_the_baselines() -> None
     assert {variant.field for variant in plan([], KNOBS)} == {EARLY_EXIT}
 
 
-@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
-def test_every_variant_is_the_picture_of_its_request(pipeline: MarkovGenPipeline, guidance_scale: float) -> None:
-    fields = {"steps": 6, "guidance_scale": guidance_scale}
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"guidance_scale": 1.0},
+        {"guidance_scale": 3.0},
+        {"top_k": 3, "temperature": 0.7},
+        {"top_k": TINY_CODES + 1},
+        {"temperature": 0.0},
+    ],
+)
+def test_every_variant_is_the_picture_of_its_request(pipeline: MarkovGenPipeline, options: dict[str, Any]) -> None:
+    fields = {"steps": 6, **options}
     request = GenerateRequest(prompt="a panda", seed=5, **fields)
     assert pipeline.mrf is not None
     variants = plan(["mrf"], KNOBS, grid=True)
@@ -78,6 +92,49 @@ def test_the_report_has_a_row_a_variant(pipeline: MarkovGenPipeline, tmp_path: P
     module.plot(report, tmp_path / "deep" / "sweep.png")
     with Image.open(tmp_path / "deep" / "sweep.png") as picture:
         assert picture.width > 500
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"fields": "", "images": 200},
+        {"fields": "runs/a b/weights,runs/c", "images": 9, "exit_steps": "2,4", "iterations": "1", "steps": 6},
+        {"fields": "", "images": 9, "guidance_scale": 2.5, "grid": True, "split": "test"},
+        {"fields": "", "images": 9, "scorer_folder": Path("my scorer"), "model": "runs/a b", "device": "cpu"},
+    ],
+)
+def test_the_stored_command_asks_for_the_same(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typed into the command line, it calls `main` with what it was made of."""
+    usual = {name: parameter.default for name, parameter in inspect.signature(module.main).parameters.items()}
+    called: dict[str, Any] = {}
+
+    def main(model: str, fields: str, images: int, as_json: bool, **others: Any) -> None:
+        called.update(model=model, fields=fields, images=images, as_json=as_json, **others)
+
+    monkeypatch.setattr(module, "main", main)
+    assert run_command(*shlex.split(module.command(**given))[1:]) == 0
+    assert called == {**usual, **given}
+
+
+def test_the_stored_command_measures_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "sweep", functools.partial(module.sweep, references=4))
+    tiny_checkpoint(tmp_path / "a model")
+    tiny_scorer().save_pretrained(tmp_path / "scorer")
+    MarkovRandomField("low-rank", TINY_CODES, TINY_GRID, rank=2).save_pretrained(tmp_path / "field")
+    monkeypatch.setenv("MARKOVGEN_MODEL", "a model")
+    monkeypatch.setenv("MARKOVGEN_MRF", "field")
+    options: dict[str, Any] = {"exit_steps": "2", "iterations": "1", "steps": 4, "device": "cpu"}
+    module.main(None, "", 2, True, **options, scorer_folder=Path("scorer"), out=tmp_path / "sweep.json")
+    first = json.loads(capsys.readouterr().out)
+    assert first == json.loads((tmp_path / "sweep.json").read_text())
+    assert {row.get("field") for row in first["rows"]} == {None, EARLY_EXIT, "field"}
+    monkeypatch.delenv("MARKOVGEN_MODEL")
+    monkeypatch.delenv("MARKOVGEN_MRF")
+    assert run_command(*shlex.split(first["command"])[1:], "--json") == 0
+    assert json.loads(capsys.readouterr().out) == first
 
 
 def test_bad_input_is_one_line(tmp_path: Path) -> None:

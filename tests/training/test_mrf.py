@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from amused import amused_checkpoint
-from builders import TINY_CODES, TINY_GRID, text_encoder, tiny_checkpoint, tiny_tokenizer, tiny_transformer
+from builders import (
+    TINY_CODES,
+    TINY_GRID,
+    text_encoder,
+    tiny_checkpoint,
+    tiny_field,
+    tiny_tokenizer,
+    tiny_transformer,
+)
 from PIL import Image
 from processes import together
+from torch.distributions import Categorical, kl_divergence
 
 from markovgen_app.data.scenes import SceneDataset
-from markovgen_app.decoding.sampler import decode, method_settings
+from markovgen_app.decoding.sampler import DecodingStep, decode, method_settings
 from markovgen_app.errors import UserError
 from markovgen_app.models.mrf import MarkovRandomField
+from markovgen_app.models.text import TextEncoder
 from markovgen_app.pipeline import MarkovGenPipeline
 from markovgen_app.training import mrf as training
 from markovgen_app.training import states as states_module
@@ -49,30 +61,42 @@ def own(backbone: Backbone) -> States:
     return own_states(backbone, CAPTIONS, [7, 8, 9], distributions=True)
 
 
-def test_own_states_are_those_of_the_decoding_loop(backbone: Backbone, own: States) -> None:
-    model = backbone.transformer
+@pytest.fixture(scope="module")
+def steps(backbone: Backbone) -> list[DecodingStep]:
+    """The loop that `own` is of."""
     logits_at = states_module.guided_logits(
-        model, text_encoder().encode(CAPTIONS), text_encoder().encode([""]), backbone.settings
+        backbone.transformer, text_encoder().encode(CAPTIONS), text_encoder().encode([""]), backbone.settings
     )
     generators = [torch.Generator().manual_seed(seed) for seed in (7, 8, 9)]
     start = torch.full((3, N), MASK)
-    steps = list(decode(logits_at, start, MASK, backbone.settings, generators, grid=TINY_GRID))
+    return list(decode(logits_at, start, MASK, backbone.settings, generators, grid=TINY_GRID))
+
+
+def test_own_states_are_those_of_the_decoding_loop(backbone: Backbone, own: States, steps: list[DecodingStep]) -> None:
     assert len(own) == 9 and own.steps.tolist() == [2] * 3 + [4] * 3 + [5] * 3
     for index in range(9):
         step, row = int(own.steps[index]), index % 3
         assert own.tokens[index].long().equal(steps[step - 2].tokens[row])
         assert own.targets[index].long().equal(steps[-1].tokens[row])
-        logits = model.logits(own.hidden[index].float())
+        logits = backbone.transformer.logits(own.hidden[index].float())
         torch.testing.assert_close(logits, steps[step - 1].logits[row], atol=2e-2, rtol=2e-2)
 
 
-def test_target_distributions_are_what_each_token_was_drawn_from(backbone: Backbone, own: States) -> None:
-    """A committed token is likely under its distribution in a way that a random one is not."""
+def test_target_distributions_are_what_each_token_was_drawn_from(
+    backbone: Backbone, own: States, steps: list[DecodingStep]
+) -> None:
+    """Those of the step that committed it, which are not those of the steps around it."""
     assert own.target_hidden is not None
-    log_p = backbone.transformer.logits(own.target_hidden.float()).log_softmax(-1)
-    drawn = log_p.gather(-1, own.targets.long().unsqueeze(-1)).mean()
-    other = log_p.gather(-1, own.targets.long().roll(1, 0).unsqueeze(-1)).mean()
-    assert drawn > other
+    logits = backbone.transformer.logits(own.target_hidden.float())  # (9, n, V)
+    for index in range(9):
+        row, undecided = index % 3, torch.ones(N, dtype=torch.bool)
+        for step in steps:
+            drawn = undecided & ~step.mask[row]
+            torch.testing.assert_close(logits[index, drawn], step.logits[row, drawn], atol=2e-2, rtol=2e-2)
+            for other in steps:
+                far = (logits[index, drawn] - other.logits[row, drawn]).abs().amax(-1)
+                assert other is step or far.min() > 0.05
+            undecided = step.mask[row]
 
 
 def test_real_states_uncover_the_pictures_tokens_by_the_schedule(backbone: Backbone) -> None:
@@ -86,6 +110,23 @@ def test_real_states_uncover_the_pictures_tokens_by_the_schedule(backbone: Backb
     assert found.target_hidden is None
     by_step = (found.tokens == MASK).unflatten(0, (3, 3))  # (9, n) -> (steps, pictures, n)
     assert not (by_step[1] & ~by_step[0]).any() and not (by_step[2] & ~by_step[1]).any()
+
+
+@pytest.mark.parametrize("choice_temperature", [0.0, 1000.0])
+def test_real_states_uncover_what_the_loop_would_be_surest_of(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch, choice_temperature: float
+) -> None:
+    """A model that is sure of five positions only, as many as are uncovered by step 4: they come first, if not hot."""
+    model, sure = tiny_transformer(), torch.zeros(N, dtype=torch.bool)
+    sure[[1, 6, 7, 12, 14]] = True
+    hidden = model.hidden
+    monkeypatch.setattr(model, "hidden", lambda *inputs: hidden(*inputs) * torch.where(sure, 200.0, 0.0)[:, None])
+    settings = replace(backbone.settings, choice_temperature=choice_temperature)
+    targets = torch.randint(TINY_CODES, (3, N), generator=torch.Generator().manual_seed(0))
+    found = real_states(replace(backbone, transformer=model, settings=settings), CAPTIONS, targets, [0, 1, 2])
+    second, fourth, fifth = (found.tokens != MASK).unflatten(0, (3, 3))  # (9, n) -> (steps, pictures, n)
+    by_certainty = not (second & ~sure).any() and bool((fourth == sure).all() and (fifth | ~sure).all())
+    assert by_certainty == (choice_temperature == 0)
 
 
 def test_shards_are_sampled_once_and_kept_apart(
@@ -102,6 +143,12 @@ def test_shards_are_sampled_once_and_kept_apart(
     assert StateSource(backbone, scenes, "own", 8, tmp_path).folder != source.folder
     tuned = SceneDataset(0, 32, "tune", "frequent")
     assert StateSource(backbone, tuned, "real", 8, tmp_path).folder != source.folder
+    retrained = copy.deepcopy(text_encoder())
+    next(iter(retrained.model.parameters())).mul_(1.5)
+    shorter = TextEncoder(text_encoder().model, text_encoder().tokenizer, max_length=8)
+    for encoder in (retrained, shorter):
+        others = StateSource(replace(backbone, text_encoder=encoder), scenes, "real", 8, tmp_path)
+        assert others.folder != source.folder
 
 
 def coupled(count: int, generator: torch.Generator) -> torch.Tensor:
@@ -139,7 +186,14 @@ def test_matching_distributions_is_a_divergence(backbone: Backbone, own: States)
     own = own.to(backbone.device)
     logits = backbone.transformer.logits(own.hidden)
     assert training.distribution_loss(field, own, logits, logits).item() == pytest.approx(0, abs=1e-5)
-    assert training.distribution_loss(field, own, logits, logits.flip(-1)).item() > 0.1
+    mask, field = own.tokens == MASK, tiny_field()
+    for parameter in field.parameters():
+        parameter.mul_(0.5)  # no probability rounds to zero
+    target = Categorical(logits=logits[mask] / 2)
+    inferred = Categorical(logits=field(logits, own.tokens, ~mask)[mask])
+    expected, reverse = kl_divergence(target, inferred).mean().item(), kl_divergence(inferred, target).mean().item()
+    assert training.distribution_loss(field, own, logits, logits / 2).item() == pytest.approx(expected, rel=1e-4)
+    assert abs(expected - reverse) > 0.01, "the two directions differ here"
 
 
 def test_stages_share_the_time() -> None:
