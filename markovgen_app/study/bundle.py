@@ -33,7 +33,7 @@ from ..requests import MAX_SEED
 from .design import spoilt_pictures
 from .identity import KEY_BYTES, Keys
 from .pictures import PNG_END, Size, common_size, corrupted, encoded, filled, filled_size, fitted, read_picture
-from .votes import CORRUPTED, Plan, Prompt, Trial
+from .votes import CORRUPTED, EXPOSURE_SECONDS, Plan, Prompt, Trial
 
 PLAN, MANIFEST, PICTURES, SECRET, DRAFT, DRAFTS = (
     "plan.json",
@@ -99,7 +99,9 @@ class Manifest(_Strict):
     spoilt: dict[str, dict[str, PictureFile]]
     made: dict[str, dict[str, Any]] = Field(description="how each method's pictures were made")
     consent: str
-    exposure_seconds: float = Field(1.0, ge=0, le=60, description="how long both pictures stand before one may answer")
+    exposure_seconds: float = Field(
+        EXPOSURE_SECONDS, ge=0, le=60, description="how long both pictures stand before one may answer"
+    )
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,7 @@ class Request:
         size: of the pictures that are generated; None if there are none.
         consent: what raters read first, instead of `default_consent`.
         exposure_seconds: how long both pictures stand before one may answer.
+        made_with: the weights of the generated pictures; a study that is half made goes on with the same ones only.
     """
 
     plan: Plan
@@ -206,7 +209,7 @@ class Request:
     arms: Mapping[str, Path]
     size: Size | None
     consent: str | None = None
-    exposure_seconds: float = 1.0
+    exposure_seconds: float = EXPOSURE_SECONDS
     made_with: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -222,7 +225,8 @@ def create(request: Request, folder: Path, make: Make, progress: Progress = lamb
         make: draws a picture by one of the `generated` methods.
 
     Raises:
-        UserError: a picture is missing or of another shape, another study is there, or the folder cannot be written.
+        UserError: a picture is missing or of another shape, another study is there or one begun with other weights, or
+            the folder cannot be written.
     """
     plan = request.plan
     _check_methods(request)
@@ -305,7 +309,13 @@ def _begin(request: Request, folder: Path, size: Size) -> Keys:
     }
     text = json.dumps(draft, sort_keys=True).encode()
     if (folder / DRAFT).exists():
-        if (folder / DRAFT).read_bytes() != text:
+        begun = (folder / DRAFT).read_bytes()
+        if begun != text and {**json.loads(begun), "made_with": draft["made_with"]} == json.loads(text):
+            raise UserError(
+                f"The pictures that {folder} holds so far come from other weights, or from another precision: go on"
+                " with those, or choose another folder."
+            )
+        if begun != text:
             raise UserError(f"{folder} holds a half-made study with other settings: choose another folder.")
         return _read_keys(folder)
     (folder / DRAFTS).mkdir(exist_ok=True)

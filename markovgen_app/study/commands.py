@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..options import DeviceOption, HostOption, JsonOption, ModelOption, MrfOption, PortOption
 
 if TYPE_CHECKING:
+    from ..pipeline import MarkovGenPipeline
     from .bundle import Bundle, Make
     from .store import Store
 
@@ -81,7 +82,7 @@ def create(
         from .power import planned
         from .prompts import read_prompts
         from .prompts import sample as sampled
-        from .votes import Plan, Power
+        from .votes import Plan, Power, Rules
 
         found = read_prompts(prompts)
         rows = sampled(found, sample, seed) if sample else found
@@ -95,6 +96,7 @@ def create(
             "raters_per_pair": raters_per_pair,
             "session_length": session_length,
             "seed": seed,
+            "rules": Rules.after(exposure),
             "power": validated(Power, {"preference": preference, "power": power}),
         }
         plan = planned(validated(Plan, fields))
@@ -370,6 +372,7 @@ def _maker(
 
         return None, nothing, {}
     from ..events import Result
+    from ..loading import weights_digest
     from ..requests import GenerateRequest
     from ..runtime import load_runtime
     from ..settings import load_settings
@@ -388,11 +391,18 @@ def _maker(
                 return event.images[0].image
         raise AssertionError("a run ends with its result")
 
-    return (
-        runtime.pipeline.size,
-        make,
-        {"model": settings.model, "mrf": settings.mrf, "dtype": str(runtime.dtype)},
-    )
+    made_with = {"model": settings.model, "mrf": settings.mrf, "dtype": str(runtime.dtype)}
+    made_with["weights"] = weights_digest(runtime.pipeline)
+    return max(_drawn_size(runtime.pipeline, fields) for fields in generated.values()), make, made_with
+
+
+def _drawn_size(pipeline: MarkovGenPipeline, fields: dict[str, Any]) -> tuple[int, int]:
+    """Width and height of the pictures that a method's requests make."""
+    from ..requests import GenerateRequest
+
+    request = pipeline.settled(GenerateRequest.validated(prompt="a panda", **fields))
+    height, width = pipeline.stages_for(request)[-1].grid
+    return width * pipeline.tokenizer.factor, height * pipeline.tokenizer.factor
 
 
 def _shown(done: int, total: int) -> None:

@@ -37,9 +37,9 @@ def next_session(
     """The trials of a rater's next session, in order. Empty when nothing is left for this rater.
 
     `key` is the study's secret: without it nobody can tell an id's meaning. `counted` are the trials, of all raters,
-    that fill a place: answered with a judgement, or waiting in a session that is still open. Leave out skipped trials
-    and those of abandoned sessions, and their items are given to the next rater. `shown` are all the trials this rater
-    was ever given, answered or not; practice comes only before the first.
+    that fill a place: answered with a judgement, or waiting in a session that is still open. Leave out skipped trials,
+    those of abandoned sessions and of raters who failed their checks, and their items are given to the next rater.
+    `shown` are all the trials this rater was ever given, answered or not; practice comes only before the first.
     """
     coverage = _Coverage(plan)
     for trial in counted:

@@ -158,7 +158,8 @@ def _design(results: Results) -> Iterable[str]:
     )
     yield (
         f"The plan (SHA-256 {results.plan_digest[:16]}…), frozen before the first vote, asked for {results.target:,}"
-        f" votes on each pair of methods{reason}."
+        f" votes on each pair of methods{reason}, and for leaving out raters who"
+        f" {_listed([exclusion.reason for exclusion in results.exclusions], 'or')}."
     )
 
 
@@ -236,5 +237,5 @@ def _signed(number: float, form: str) -> str:
     return f"{number:{form}}".replace("-", "−")
 
 
-def _listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+def _listed(words: Sequence[str], joint: str = "and") -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {joint} {words[-1]}"

@@ -39,7 +39,7 @@ class Mirror:
 
     def __init__(self, path: Path, categories: Mapping[str, str]) -> None:
         self.path, self._categories = path, categories
-        self._last = 0
+        self._last = self._size = 0  # the last event that is in the file, and the bytes up to its end
         self._lock = Lock()
         self._owner = path.with_name(f".{path.name}.lock").open("w")
         try:
@@ -62,21 +62,22 @@ class Mirror:
         with self._lock:
             lines = list(self._lines(connection, after=0))
             wanted = "".join(line for _, line in lines).encode()
-            self._last = lines[-1][0] if lines else 0
             found = self.path.read_bytes() if self.path.exists() else b""
             if wanted.startswith(found):
                 with self.path.open("ab") as file:
                     file.write(wanted[len(found) :])
-                return
-            withdrawn = connection.scalar(sa.select(sa.func.count()).select_from(withdrawals))
-            if not withdrawn and not known(found) <= known(wanted):
-                raise UserError(
-                    f"{self.path} holds answers that the database does not: if the database was lost, give them back to"
-                    f" a new one with `markovgen study import {self.path.parent} {self.path}`, else move the file away."
-                )
-            temporary = self.path.with_name(f".{self.path.name}.part")
-            temporary.write_bytes(wanted)
-            os.replace(temporary, self.path)
+            else:
+                withdrawn = connection.scalar(sa.select(sa.func.count()).select_from(withdrawals))
+                if not withdrawn and not known(found) <= known(wanted):
+                    raise UserError(
+                        f"{self.path} holds answers that the database does not: if the database was lost, give them"
+                        f" back to a new one with `markovgen study import {self.path.parent} {self.path}`, else move"
+                        " the file away."
+                    )
+                temporary = self.path.with_name(f".{self.path.name}.part")
+                temporary.write_bytes(wanted)
+                os.replace(temporary, self.path)
+            self._last, self._size = lines[-1][0] if lines else 0, len(wanted)
 
     def append(self, connection: sa.Connection) -> None:
         """Add what came since; a full disk costs the file some lines until it catches up, and no vote."""
@@ -84,13 +85,16 @@ class Mirror:
             lines = list(self._lines(connection, after=self._last))
             if not lines:
                 return
+            added = "".join(line for _, line in lines).encode()
             try:
                 with self.path.open("ab") as file:
-                    file.write("".join(line for _, line in lines).encode())
+                    size = min(file.tell(), self._size)
+                    file.truncate(size)  # a full disk let through a part of what comes again now
+                    file.write(added)
             except OSError as error:
                 print(f"{self.path} falls behind, votes are safe in the database ({error.strerror}).", file=sys.stderr)
                 return
-            self._last = lines[-1][0]
+            self._last, self._size = lines[-1][0], size + len(added)
 
     def _lines(self, connection: sa.Connection, after: int) -> Iterator[tuple[int, str]]:
         """Events past an id, in order: their ids and their lines."""

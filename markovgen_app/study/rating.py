@@ -156,10 +156,10 @@ class Rating:
     async def picture(self, request: Request) -> Response:
         """The left or the right picture of one of the rater's own trials."""
         rater = self._rater(_bearer(request))
-        if rater not in self._files:
+        trial, side = request.path_params["trial"], request.path_params["side"]
+        if trial not in self._files.get(rater, {}):  # not read yet, or another replica gave the rater more since
             self._remember(await run_in_threadpool(self.store.session, rater))
-        files = self._files[rater].get(request.path_params["trial"])
-        side = request.path_params["side"]
+        files = self._files[rater].get(trial)
         if files is None or side not in ("left", "right"):
             raise Refused("This pair of pictures is not one of yours: reload the page.", "order")
         content = await run_in_threadpool(self._content, files[side == "right"])

@@ -5,8 +5,8 @@
 
 No vote made here comes from a person; all of them say so (`Vote.simulated`). The simulated raters differ in taste, in
 their leaning to a side and in how readily they see no difference; prompts differ in how well each method does on them;
-and some raters click at random, fast. What a study should find is the preference of the attentive raters, over all the
-raters, prompts and sides that it could have had.
+and some raters click at random, as soon as they may. What a study should find is the preference of the attentive
+raters, over all the raters, prompts and sides that it could have had.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from .power import planned
 from .ranking import bradley_terry
 from .results import Results
 from .statistics import analyse
-from .votes import CORRUPTED, Choice, Plan, Prompt, Trial, Vote
+from .votes import CORRUPTED, EXPOSURE_SECONDS, Choice, Plan, Prompt, Trial, Vote
 
 LEFT, TIE, RIGHT, BAD, SKIP = range(5)
 CHOICES: tuple[Choice, ...] = ("left", "tie", "right", "bad", "skip")
 OUTCOMES = ("first", "indifferent", "second")
+_LOOK_SECONDS, _CLICK_SECONDS = 4.0, 0.25  # from when one may answer, at the median: attentive raters, and others
 _KEY = b"simulated"
 _AT = "1970-01-01T00:00:00+00:00"
 
@@ -52,7 +53,7 @@ class World:
         tremble_sd: how far a rater's view of one pair of pictures varies from one look to the next.
         bad_share: of the indifferent answers, those that say both bad.
         skip_share: of all answers.
-        inattentive_share: of the raters, those who click at random, fast.
+        inattentive_share: of the raters, those who click at random, as soon as they may.
         slip_share: of the attention checks, those that attentive raters do not get right by knowing.
     """
 
@@ -104,8 +105,17 @@ def for_methods(world: World, methods: int) -> World:
     return replace(world, strengths=tuple(world.strengths[i % len(world.strengths)] for i in range(methods)))
 
 
-def simulate(plan: Plan, world: World, seed: int, sessions: Sequence[Sequence[Trial]] | None = None) -> list[Vote]:
-    """The votes of one study in which all raters of the design finish. `sessions` saves making the design again."""
+def simulate(
+    plan: Plan,
+    world: World,
+    seed: int,
+    sessions: Sequence[Sequence[Trial]] | None = None,
+    exposure: float = EXPOSURE_SECONDS,
+) -> list[Vote]:
+    """The votes of one study in which all raters of the design finish. `sessions` saves making the design again.
+
+    As on the rater's page, no answer comes before both pictures stood for `exposure` seconds.
+    """
     sessions = assign(plan, _KEY) if sessions is None else sessions
     rng = np.random.default_rng(seed)
     trials = [(number, trial) for number, session in enumerate(sessions) for trial in session]
@@ -129,7 +139,8 @@ def simulate(plan: Plan, world: World, seed: int, sessions: Sequence[Sequence[Tr
     attentive = (rng.random(len(sessions)) >= world.inattentive_share)[raters]
     choices = np.where(attentive, choices, rng.choice([LEFT, TIE, RIGHT], len(trials)))
     choices = np.where(rng.random(len(trials)) < world.skip_share, SKIP, choices)
-    seconds = rng.lognormal(np.where(attentive, np.log(5), np.log(0.7)), 0.5).round(3)
+    hesitation = rng.lognormal(np.log(np.where(attentive, _LOOK_SECONDS, _CLICK_SECONDS)), 0.5)
+    seconds = (exposure + hesitation).round(3)
     category = {prompt.id: prompt.category for prompt in plan.prompts}
     return [
         Vote(
@@ -213,6 +224,7 @@ def coverage(
     *,
     seed: int = 0,
     draws: int = 200,
+    exposure: float = EXPOSURE_SECONDS,
     done: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """How often the 95 % intervals of that many simulated studies hold the truth, by kind of estimate.
@@ -228,7 +240,7 @@ def coverage(
     widths: dict[str, list[float]] = {}
     left_out = 0
     for study in range(studies):
-        results = analyse(simulate(plan, world, seed + study, sessions), plan, draws)
+        results = analyse(simulate(plan, world, seed + study, sessions, exposure), plan, draws)
         left_out += results.raters_left_out
         for kind, interval, value in _intervals(results, true, plan.methods):
             held.setdefault(kind, []).append(interval[0] <= value <= interval[1])
@@ -305,10 +317,10 @@ def main(
         raise UserError(f"There is no world {unknown[0]!r}: use {', '.join(WORLDS)}.")
     if not studies and not database:
         raise UserError("With --studies 0 only votes are made: say where to keep them (--database).")
-    plan, digest, settings = _plan(study, prompts, raters_per_pair, session_length, seed)
+    plan, digest, exposure, settings = _plan(study, prompts, raters_per_pair, session_length, seed)
     chosen = {name: for_methods(WORLDS[name], len(plan.methods)) for name in names}
     if database:
-        count = keep(simulate(plan, chosen[names[0]], seed), plan, database, digest)
+        count = keep(simulate(plan, chosen[names[0]], seed, exposure=exposure), plan, database, digest)
         print(f"{database}: {count:,} simulated votes", file=sys.stderr)
     if not studies:
         return
@@ -316,7 +328,7 @@ def main(
         "command": f"markovgen study simulate --studies {studies} --worlds {','.join(names)} {settings} --seed {seed}",
         "simulated": True,
         "worlds": {
-            name: coverage(studies, plan, world, seed=seed, done=_progress(name, studies))
+            name: coverage(studies, plan, world, seed=seed, exposure=exposure, done=_progress(name, studies))
             for name, world in chosen.items()
         },
     }
@@ -331,18 +343,19 @@ def main(
 
 def _plan(
     study: Path | None, prompts: int | None, raters_per_pair: int | None, session_length: int | None, seed: int
-) -> tuple[Plan, str, str]:
-    """The plan to simulate, what identifies it, and the settings that ask for it."""
+) -> tuple[Plan, str, float, str]:
+    """The plan to simulate, what identifies it, the seconds before one may answer, and the settings that ask for it."""
     if study:
         if prompts or raters_per_pair or session_length:
             raise UserError("A study's plan is frozen: give --study, or --prompts and the like, not both.")
         from .bundle import Bundle
 
         bundle = Bundle.open(study)
-        return bundle.plan, bundle.digest, f"--study {study}"
+        return bundle.plan, bundle.digest, bundle.manifest.exposure_seconds, f"--study {study}"
     prompts, each, length = prompts or 150, raters_per_pair or 3, session_length or 30
     plan = plan_for_simulation(prompts, raters_per_pair=each, session_length=length, seed=seed)
-    return plan, plan.digest(), f"--prompts {prompts} --raters-per-pair {each} --session-length {length}"
+    settings = f"--prompts {prompts} --raters-per-pair {each} --session-length {length}"
+    return plan, plan.digest(), EXPOSURE_SECONDS, settings
 
 
 def _table(worlds: dict[str, dict[str, Any]]) -> str:

@@ -367,16 +367,30 @@ class Store:
             yield
 
     def _filling(self, connection: sa.Connection) -> list[Trial]:
-        """The pairs that fill a place: judged, or waiting in a session that is not abandoned."""
+        """The pairs that fill a place: judged, or waiting in a session that is not abandoned.
+
+        Not those of raters whom the plan's rule on attention checks leaves out already: what they judged is lost to
+        the analysis. The other rules only tell at the end. Who undoes a wrong check comes back in, and then a few
+        pairs are judged once more than planned.
+        """
         same_trial = sa.and_(trials.c.rater == votes.c.rater, trials.c.trial == votes.c.trial)
         since = (self.clock() - ABANDONED_AFTER).isoformat(timespec="milliseconds")
         judged = sa.and_(votes.c.choice.is_not(None), votes.c.choice != "skip")
         waiting = sa.and_(votes.c.choice.is_(None), raters.c.seen_at > since)
+        failed = sa.and_(trials.c.kind == "check", votes.c.choice != "skip", votes.c.choice != trials.c.expected)
+        left_out = (
+            sa.select(trials.c.rater)
+            .join(votes, same_trial)
+            .where(failed)
+            .group_by(trials.c.rater)
+            .having(sa.func.count() > self.plan.rules.max_failed_checks)
+            .correlate(None)
+        )
         rows = connection.execute(
             sa.select(trials)
             .join(raters, raters.c.rater == trials.c.rater)
             .outerjoin(votes, same_trial)
-            .where(trials.c.kind == "pair", sa.or_(judged, waiting))
+            .where(trials.c.kind == "pair", sa.or_(judged, waiting), trials.c.rater.not_in(left_out))
         )
         return [tables.row_trial(row) for row in rows]
 

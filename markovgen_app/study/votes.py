@@ -21,6 +21,11 @@ Side = Literal["left", "right"]
 CORRUPTED = "corrupted"
 """Stands for a method in checks and practice: the other side's picture, spoilt so that nobody should prefer it."""
 
+EXPOSURE_SECONDS = 1.0
+"""How long both pictures stand before one may answer, unless the study says otherwise. Part of a vote's `seconds`."""
+HASTE_SECONDS = 0.5
+"""Who answers sooner than this after one may, at the median, has hardly compared the pictures."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -71,7 +76,7 @@ class Rules(_Frozen):
 
     max_failed_checks: int = Field(default=1, ge=0, description="a rater who fails more attention checks is left out")
     min_median_seconds: float = Field(
-        default=1.0, ge=0, description="a rater whose median answer is quicker is left out"
+        default=EXPOSURE_SECONDS + HASTE_SECONDS, ge=0, description="a rater whose median answer is quicker is left out"
     )
     min_repeat_agreement: float = Field(
         default=0.2, ge=0, le=1, description="a rater who repeats fewer of their own answers is left out"
@@ -85,6 +90,11 @@ class Rules(_Frozen):
     )
     min_sided: int = Field(default=15, ge=1, description="left-or-right answers before their sides are judged")
     min_votes: int = Field(default=1, ge=1, description="a rater with fewer answered pairs is left out")
+
+    @classmethod
+    def after(cls, exposure: float) -> Rules:
+        """The rules where both pictures stand for so many seconds before one may answer."""
+        return cls(min_median_seconds=round(exposure + HASTE_SECONDS, 3))
 
 
 class Power(_Frozen):

@@ -17,7 +17,7 @@ from markovgen_app.study.bundle import Bundle, Request, create, default_consent
 from markovgen_app.study.design import next_session, spoilt_pictures
 from markovgen_app.study.identity import Keys
 from markovgen_app.study.pictures import chunks
-from markovgen_app.study.votes import CORRUPTED
+from markovgen_app.study.votes import CORRUPTED, Plan
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,22 @@ def test_the_published_digest_is_the_file_s(made: Path) -> None:
     assert bundle.plan == a_plan()
 
 
+def test_an_older_plan_keeps_its_rules_and_its_digest() -> None:
+    """As it was frozen when haste was a median under 1 s, whatever the exposure."""
+    frozen = (
+        '{"title":"Preference study","question":"Which image is of higher quality?",'
+        '"prompts":[{"id":"1","text":"a panda","category":""}],"methods":["a","b"],"pairs":[["a","b"]],'
+        '"raters_per_pair":3,"session_length":30,"repeat_share":0.1,"checks":2,"practice":3,"seed":0,'
+        '"rules":{"max_failed_checks":1,"min_median_seconds":1.0,"min_repeat_agreement":0.2,"min_repeats":10,'
+        '"max_side_share":0.9,"min_sided":15,"min_votes":1},'
+        '"power":{"preference":0.6,"ties":0.2,"alpha":0.05,"power":0.8,"prompt_correlation":0.1,'
+        '"rater_correlation":0.05},"target_n":0}'
+    )
+    plan = Plan.model_validate_json(frozen)
+    assert plan.rules.min_median_seconds == 1.0
+    assert plan.digest() == hashlib.sha256(frozen.encode()).hexdigest()
+
+
 def test_an_interrupted_creation_goes_on_where_it_stopped(tmp_path: Path) -> None:
     calls = 0
 
@@ -102,6 +118,8 @@ def test_an_interrupted_creation_goes_on_where_it_stopped(tmp_path: Path) -> Non
         Bundle.open(tmp_path / "study")
     with pytest.raises(UserError, match="holds a half-made study with other settings"):
         create(a_request(a_plan(seed=1)), tmp_path / "study", draw)
+    with pytest.raises(UserError, match="so far come from other weights"):
+        create(a_request(made_with={"weights": "other"}), tmp_path / "study", draw)
     keys = Keys(bytes.fromhex((tmp_path / "study" / "secret.key").read_text()))
     half = tmp_path / "study" / "drafts" / keys.picture_name("0002", METHODS[1])
     half.write_bytes(half.read_bytes()[:-5])  # as after a power failure

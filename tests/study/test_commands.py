@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
 import pytest
-from builders import text_encoder, tiny_tokenizer, tiny_transformer, tiny_vocabulary
+from builders import text_encoder, tiny_ladder, tiny_pipeline, tiny_tokenizer, tiny_transformer, tiny_vocabulary
 from commands import run_command
 from PIL import Image
 from studies import answered, join, vote
 
 from markovgen_app.pipeline import MarkovGenPipeline
+from markovgen_app.study import commands
 from markovgen_app.study.bundle import Bundle
 from markovgen_app.study.site import open_store
 from markovgen_app.study.store import Answer
@@ -32,7 +34,7 @@ def make(weights: str, *others: str) -> int:
 
 
 def test_a_study_from_prompts_to_results(weights: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert make(weights, "--title", "Two ways", "--power", "0.9", "--json") == 0
+    assert make(weights, "--title", "Two ways", "--power", "0.9", "--exposure", "2.2", "--json") == 0
     captured = capsys.readouterr()
     told = json.loads(captured.out)
     bundle = Bundle.open(Path("study"))
@@ -41,6 +43,7 @@ def test_a_study_from_prompts_to_results(weights: str, capsys: pytest.CaptureFix
     assert told["votes_planned_per_pair"] == bundle.plan.target_n > 100
     assert "6 of 6 pictures" in captured.err
     assert (bundle.plan.title, bundle.plan.power.power, bundle.plan.seed) == ("Two ways", 0.9, 4)
+    assert (bundle.manifest.exposure_seconds, bundle.plan.rules.min_median_seconds) == (2.2, 2.7)
     assert bundle.manifest.made["full:steps=2"]["steps"] == "2"
     assert (bundle.manifest.width, bundle.manifest.height) == (32, 32)
 
@@ -111,6 +114,40 @@ def test_pictures_from_elsewhere_need_no_model(capsys: pytest.CaptureFixture[str
     assert captured.out == "study\n" and "SHA-256" in captured.err and "its results stay preliminary" in captured.err
     bundle = Bundle.open(Path("study"))
     assert len(bundle.plan.prompts) == 2 and bundle.manifest.consent == "We keep answers.\n\nThank you."
+
+
+def test_pictures_stay_in_the_size_that_they_are_made_in() -> None:
+    tiny_ladder().save_pretrained("ladder")
+    for size, side in (("", 64), (":size=32", 32)):
+        methods = ",".join(f"{name}:steps=2:super_resolution_steps=1{size}" for name in ("full", "halton"))
+        options = ("--prompts", "prompts.txt", "--sample", "1", "--methods", methods, "--model", "ladder")
+        assert run("create", *options, "--out", f"study-{side}") == 0
+        manifest = Bundle.open(Path(f"study-{side}")).manifest
+        assert (manifest.width, manifest.height) == (side, side)
+
+
+def test_a_half_made_study_goes_on_with_its_own_weights_only(
+    weights: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training that writes to the same folder meanwhile would put pictures of two models under one method's name."""
+
+    def interrupted(done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    shutil.copytree(weights, "model")
+    with monkeypatch.context() as patch:
+        patch.setattr(commands, "_shown", interrupted)
+        assert make("model") == 130
+    trained = tiny_pipeline()
+    next(trained.transformer.parameters()).add_(0.1)
+    trained.save_pretrained("model")
+    assert make("model") == 2
+    assert "The pictures that study holds so far come from other weights" in capsys.readouterr().err
+    shutil.rmtree("model")
+    shutil.copytree(weights, "model")
+    assert make("model") == 0
+    assert "weights" in Bundle.open(Path("study")).manifest.made["full:steps=2"]
 
 
 def test_invitations_are_links_that_work(weights: str, capsys: pytest.CaptureFixture[str]) -> None:

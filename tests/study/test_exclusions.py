@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from voting import LENIENT, plan_of, vote
 
+from markovgen_app.study.bundle import Manifest
 from markovgen_app.study.exclusions import exclusions, repeated
 from markovgen_app.study.statistics import analyse
 from markovgen_app.study.votes import CORRUPTED, Choice, Rules, Vote
@@ -45,6 +46,20 @@ def test_haste_counts_pairs_and_not_checks() -> None:
     slow_at_checks = [vote("ben", "p0", "full", CORRUPTED, "left", kind="check", expected="left", seconds=9.0)] * 9
     votes = answers("anna", ["left"] * 3, seconds=1.0) + answers("ben", ["left"] * 3, seconds=0.9) + slow_at_checks
     assert out_by(votes, rules) == {"min_median_seconds": ("ben",)}
+
+
+def test_haste_is_what_the_page_allows() -> None:
+    """Seconds count from both pictures being shown, and nobody answers before they stood for the exposure."""
+    for exposure in (0.0, 1.0, 2.2):
+        haste = Rules.after(exposure).min_median_seconds
+        rules = LENIENT.model_copy(update={"min_median_seconds": haste})
+        anna = answers("anna", ["left"] * 3, seconds=exposure + 0.6)
+        assert out_by(anna + answers("ben", ["left"] * 3, seconds=exposure + 0.3), rules) == {
+            "min_median_seconds": ("ben",)
+        }
+    assert Rules() == Rules.after(Manifest.model_fields["exposure_seconds"].default)
+    (told,) = [each.reason for each in exclusions([], Rules.after(2.2)) if each.rule == "min_median_seconds"]
+    assert told == "answered in under 2.7 s at the median"
 
 
 def test_repeats_agree_by_method_not_by_side() -> None:

@@ -122,6 +122,11 @@ def test_the_paragraph_has_the_studys_own_figures() -> None:
     assert f"full was preferred to early-exit in {figures} of {pair.votes} votes" in text
     assert plan.digest()[:16] in text
     assert "to find a preference of 60% of the sided votes with a power of 80%" in text
+    assert (
+        "and for leaving out raters who failed more than 1 attention check, answered in under 1.5 s at the median,"
+        " repeated under 20% of own answers, chose one side in more than 90% of sided answers or answered fewer than"
+        " 1 pair."
+    ) in text
     assert f"markovgen {results.strengths[0].value:+.2f}" in text
     assert "\n" not in text and "None" not in text and "nan" not in text
 

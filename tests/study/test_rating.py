@@ -106,6 +106,25 @@ def test_no_consent_no_session(site: Site, http: TestClient) -> None:
     assert site.store.status().raters == 0
 
 
+def test_a_second_session_by_way_of_another_replica(site: Site, http: TestClient, tmp_path: Path) -> None:
+    """One database, two servers: what the first gives out, the second shows, though it knew the rater before."""
+    other = opened(site.bundle, tmp_path)
+    there = TestClient(Starlette(routes=other.routes))
+    rater = Rater(http)
+
+    def shown_there(trial: str) -> Any:
+        return there.get(f"/rate/pictures/{trial}/left", headers=rater.headers)
+
+    assert shown_there(rater.trials[0]).status_code == 200
+    for place in range(len(rater.trials)):
+        rater.vote(place)
+    more = [trial["id"] for trial in rater.post("start", {"consent": True}).json()["trials"]]
+    assert len(more) > len(rater.trials)
+    assert [shown_there(trial).status_code for trial in more] == [200] * len(more)
+    refused(shown_there("0" * 20), 409, "not one of yours")
+    other.close()
+
+
 # ---- attacks -----------------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import re
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,10 +14,14 @@ from commands import run_command
 from studies import a_plan, a_study
 
 from markovgen_app.errors import UserError
-from markovgen_app.study.design import assign
-from markovgen_app.study.simulate import WORLDS, World, coverage, keep, plan_for_simulation, simulate, truth
+from markovgen_app.study.design import raters_needed
+from markovgen_app.study.simulate import OUTCOMES, WORLDS, World, coverage, keep, plan_for_simulation, simulate, truth
 from markovgen_app.study.statistics import analyse
 from markovgen_app.study.store import Store
+from markovgen_app.study.votes import Rules
+
+NAIVE = ("wilson", "bootstrap")
+"""How the kinds of intervals begin that are there for comparison."""
 
 
 def test_every_vote_says_that_it_is_simulated() -> None:
@@ -51,12 +56,18 @@ def test_large_studies_find_the_truth() -> None:
     assert results.strengths[0].method == "markovgen"
 
 
-def test_raters_who_click_at_random_are_left_out() -> None:
-    plan = plan_for_simulation(60)
-    votes = simulate(plan, replace(World(), inattentive_share=1.0), 0)
-    results = analyse(votes, plan, 0)
-    assert results.raters_left_out >= 0.8 * len(assign(plan, b"any"))
-    assert analyse(simulate(plan, replace(World(), inattentive_share=0.0), 0), plan, 0).raters_left_out <= 1
+@pytest.mark.parametrize("exposure", [0.0, 1.0, 3.0])
+def test_raters_who_click_at_random_are_left_out(exposure: float) -> None:
+    """By the rule on haste, too, although nobody answers before the page lets them."""
+    plan = plan_for_simulation(60, rules=Rules.after(exposure))
+    raters = {vote.rater for vote in simulate(plan, World(), 0)}
+    for share, hasty in ((1.0, raters), (0.0, set())):
+        votes = simulate(plan, replace(World(), inattentive_share=share), 0, exposure=exposure)
+        assert min(vote.seconds for vote in votes) >= exposure
+        results = analyse(votes, plan, 0)
+        found = {exclusion.rule: set(exclusion.raters) for exclusion in results.exclusions}
+        assert found["min_median_seconds"] == hasty
+        assert results.raters_left_out - len(hasty) <= 1
 
 
 def test_the_side_bias_is_found() -> None:
@@ -66,16 +77,24 @@ def test_the_side_bias_is_found() -> None:
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
-    """A smaller run of the command whose 500 studies docs/study.md reports: wide enough bounds never to fail by chance.
+    """A smaller run of the command whose 500 studies docs/study.md reports, with intervals neither too narrow nor wide.
 
-    A hundred studies have a standard error of 2.2 points at 95 %, less for kinds with three intervals a study.
+    Of 300 intervals at 95 %, by three a study, the share that holds has a standard error of up to 2.2 points. With
+    intervals as if votes were independent it is 82 to 92 % for votes, sided votes and strengths; majorities, on which
+    raters weigh less, tell the two apart by their width.
     """
-    report = coverage(100, plan_for_simulation(80), draws=0)
-    kinds = report["coverage"]
-    for kind in ("votes_first", "votes_second", "majority_first", "sided", "strength"):
-        assert 0.87 < kinds[kind]["held"] <= 1, kind
-    assert kinds["wilson_votes"]["held"] < kinds["votes_first"]["held"]
-    assert kinds["votes_first"]["intervals"] == 300
+    kinds = coverage(100, plan_for_simulation(80), draws=100)["coverage"]
+    for kind, found in kinds.items():
+        if not kind.startswith(NAIVE):
+            assert found["intervals"] == 300
+            assert 0.92 < found["held"] < 0.995, kind
+
+    def width(of: str) -> float:
+        return float(np.mean([kinds[f"{of}_{outcome}"]["mean_width"] for outcome in OUTCOMES]))
+
+    assert 1.2 * kinds["wilson_votes"]["mean_width"] < width("votes") < 0.9 * kinds["bootstrap_votes"]["mean_width"]
+    assert 1.07 < width("majority") / kinds["wilson_majority"]["mean_width"] < 1.2
+    assert kinds["wilson_votes"]["held"] < 0.9 and kinds["bootstrap_votes"]["held"] > 0.98
 
 
 def test_simulated_votes_have_a_database_of_their_own(tmp_path: Path) -> None:
@@ -104,7 +123,7 @@ def test_the_command_reports_its_own_command(tmp_path: Path, capsys: pytest.Capt
 def test_a_study_is_rehearsed_in_a_database_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its own plan, of any number of methods, and all commands read what came out."""
     plan = a_plan(8, methods=("a", "b", "c", "d"), session_length=16)
-    bundle = a_study(tmp_path / "study", plan)
+    bundle = a_study(tmp_path / "study", plan, exposure_seconds=4.0)
     database = tmp_path / "rehearsal.db"
 
     run = partial(run_command, "study")
@@ -117,6 +136,9 @@ def test_a_study_is_rehearsed_in_a_database_of_its_own(tmp_path: Path, capsys: p
     assert json.loads(capsys.readouterr().out)["votes"]["pair"] == 8 * 6 * 3
     assert run("export", str(bundle.folder), "--database", str(database), "--out", str(tmp_path / "methods.txt")) == 0
     assert (tmp_path / "methods.txt").read_text().startswith("SIMULATED")
+    store = Store(database, plan, bundle.digest)
+    assert min(vote.seconds for vote in store.votes()) >= 4.0, "its pairs stand so long before one may answer"
+    store.dispose()
     assert not (bundle.folder / "study.db").exists(), "the study itself is untouched"
     for wrong, says in (
         (rehearse, "a database of their own"),
@@ -128,14 +150,43 @@ def test_a_study_is_rehearsed_in_a_database_of_its_own(tmp_path: Path, capsys: p
         assert says in capsys.readouterr().err
 
 
-def test_the_reported_intervals_cover_what_they_claim() -> None:
-    """What docs/study.md says of assets/results/study-coverage.json, as it was written by its command."""
-    report = json.loads((Path(__file__).parents[2] / "assets/results/study-coverage.json").read_text())
-    assert "--studies 500" in report["command"] and set(report["worlds"]) == set(WORLDS)
-    for world in report["worlds"].values():
-        for kind, found in world["coverage"].items():
-            if not kind.startswith(("wilson", "bootstrap")):
-                assert 0.93 <= found["held"] <= 0.97, kind
+ROWS = {
+    "votes, first method": "votes_first",
+    "votes, indifferent": "votes_indifferent",
+    "votes, second method": "votes_second",
+    "majorities, first method": "majority_first",
+    "majorities, indifferent": "majority_indifferent",
+    "majorities, second method": "majority_second",
+    "first method, of sided votes": "sided",
+    "Bradley–Terry strength": "strength",
+    "*for comparison:* plain Wilson, votes": "wilson_votes",
+    "*for comparison:* plain Wilson, majorities": "wilson_majority",
+    "*for comparison:* bootstrap, votes": "bootstrap_votes",
+}
+
+
+def test_the_documentation_reports_what_its_command_wrote() -> None:
+    """docs/study.md, assets/results/study-coverage.json, and the worlds and plan that the command has now."""
+    root = Path(__file__).parents[2]
+    section = (root / "docs/study.md").read_text().partition("**Intervals cover what they claim.**")[2]
+    report = json.loads((root / "assets/results/study-coverage.json").read_text())
+    (command,) = re.findall("^(markovgen study simulate .*) --out assets/results/study-coverage.json$", section, re.M)
+    assert report["command"].startswith(command)
+    (studies, prompts) = map(int, re.findall(r"in (\d+) studies of (\d+) prompts", section)[0])
+    plan = plan_for_simulation(prompts)
+    for name, world in report["worlds"].items():
+        assert world["world"] == asdict(WORLDS[name]) | {"strengths": list(WORLDS[name].strengths)}
+        assert (world["studies"], world["plan"]["prompts"]) == (studies, prompts)
+        assert (world["plan"]["methods"], world["plan"]["raters"]) == ([*plan.methods], raters_needed(plan))
+
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in re.findall(r"^\|.*\|$", section, re.M)]
+    head, _, *rows = table[: len(ROWS) + 2]
+    assert head == ["interval", *report["worlds"]] and list(report["worlds"]) == list(WORLDS)
+    assert [name for name, *_ in rows] == list(ROWS)
+    for name, *shares in rows:
+        held = [world["coverage"][ROWS[name]]["held"] for world in report["worlds"].values()]
+        assert shares == [f"{share:.1%}".replace("%", " %") for share in held], name
+        assert ROWS[name].startswith(NAIVE) or all(0.93 <= share <= 0.97 for share in held), "as they claim"
 
 
 def test_an_unknown_world_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from markovgen_app.errors import UserError
 from markovgen_app.study.bundle import Bundle
 from markovgen_app.study.mirror import read_mirror
 from markovgen_app.study.recorder import Recorder
+from markovgen_app.study.statistics import analyse
 from markovgen_app.study.store import ABANDONED_AFTER, Answer, Receipt, Refused, Session, Store
 from markovgen_app.study.votes import Trial, Vote
 
@@ -214,6 +216,38 @@ def test_skipped_pairs_are_given_to_somebody_else(store: Store, bundle: Bundle) 
     for number in range(18):
         answered(store, join(store, bundle)[1], "skip" if number == 0 else "left")
     assert len([t for t in join(store, bundle)[1].trials if t.kind == "pair"]) == 6
+
+
+def test_raters_who_failed_their_checks_fill_no_places(new_database: Callable[[], str | Path], tmp_path: Path) -> None:
+    """The analysis leaves them out, so others are asked, and the study reaches what it planned."""
+    bundle = a_study(tmp_path / "study", a_plan(target_n=36))  # all that 12 prompts with 3 raters each can give
+    store = Store(new_database(), bundle.plan, bundle.digest)
+
+    def rate(wrong_checks: int) -> Session:
+        _, session = join(store, bundle)
+        for place, trial in enumerate(session.trials):
+            choice = trial.expected or "tie"
+            if trial.kind == "check" and wrong_checks:
+                wrong_checks -= 1
+                choice = "left" if trial.expected == "right" else "right"
+            assert isinstance(only(store.record([vote(session, place, choice)])), Receipt)
+        return session
+
+    failed = rate(2)
+    for number in range(17):
+        rate(1 if number < 5 else 0)  # one wrong check is allowed
+    assert analyse(store.votes(), bundle.plan, 0).preliminary
+    rate(0)
+    results = analyse(store.votes(), bundle.plan, 0)
+    assert not results.preliminary and [pair.votes for pair in results.pairs] == [36, 36, 36]
+    lefts: dict[tuple[str, frozenset[str]], list[str]] = {}
+    for kept in store.votes():
+        if kept.kind == "pair" and kept.rater != failed.rater:
+            lefts.setdefault((kept.prompt, frozenset((kept.left, kept.right))), []).append(kept.left)
+    assert all(len(sides) == 3 and len(set(sides)) == 2 for sides in lefts.values()), "two on a side, one on the other"
+    with pytest.raises(Refused, match="all the answers it needs"):
+        join(store, bundle)
+    store.dispose()
 
 
 def test_withdrawing_deletes_everything(store: Store, bundle: Bundle, database: str | Path, tmp_path: Path) -> None:
@@ -485,6 +519,36 @@ def test_a_mirror_that_cannot_be_written_costs_no_vote(
     store.record([vote(session, 1)])
     assert len((folder / "answers.jsonl").read_text().splitlines()) == 2
     store.dispose()
+
+
+def test_a_disk_that_fills_up_within_a_line_tears_none(
+    tmp_path: Path, bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file may grow no further than into the second of two lines: one and a half of them are written."""
+    mirror = tmp_path / "answers.jsonl"
+    store = Store(tmp_path / "study.db", bundle.plan, bundle.digest, mirror=mirror)
+    other = Store(tmp_path / "study.db", bundle.plan, bundle.digest)  # writes no mirror
+    session = join(store, bundle)[1]
+    store.record([vote(session, 0)])
+    room = mirror.stat().st_size
+    other.record([vote(session, 1), vote(session, 2)])
+    assert store._mirror is not None
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with store._engine.begin() as connection:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room * 5 // 2, hard))
+        try:
+            store._mirror.append(connection)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "votes are safe in the database" in capsys.readouterr().err
+    assert mirror.stat().st_size == room * 5 // 2, "the second line is torn"
+    store.record([vote(session, 3)])  # there is room again
+    assert [json.loads(line)["trial"] for line in mirror.read_text().splitlines()] == [
+        trial.id for trial in session.trials[:4]
+    ]
+    assert read_mirror(mirror) == store.votes()
+    store.dispose()
+    other.dispose()
 
 
 def test_only_one_process_serves_a_study(tmp_path: Path, bundle: Bundle) -> None:
