@@ -1,8 +1,8 @@
 """Many prompts on many devices: `accelerate launch -m markovgen_app.batch --prompts FILE --out DIR`.
 
 Process r of N makes items r, r + N, r + 2N, … Every item has a seed of its own, so the files are the same whatever N
-is, and a run that was cut short goes on where it stopped: pictures that are there with the same settings are not made
-again. Started with plain `python -m`, it is one process.
+is, and a run that was cut short goes on where it stopped: pictures that are there with the same settings, by the same
+weights, are not made again. Started with plain `python -m`, it is one process.
 """
 
 from __future__ import annotations
@@ -11,20 +11,22 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 from accelerate import PartialState
+from PIL import Image
 
 from .errors import UserError
-from .pictures import Picture, read_settings, writable_folder, write_error
+from .pictures import METADATA_KEY, Picture, read_settings, writable_folder, write_error
 from .requests import MAX_SEED, GenerateRequest
 from .settings import Settings, load_settings
 
 LIST = "pictures.jsonl"
+_WEIGHTS = "weights"  # beside the settings: the digest of the weights that made a picture
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,15 @@ def read_items(path: Path, common: dict[str, Any], first_seed: int) -> list[Item
     return items
 
 
-def is_made(path: Path, request: GenerateRequest) -> bool:
-    """Whether a file holds the picture of a request for one."""
+def is_made(path: Path, request: GenerateRequest, weights: str) -> bool:
+    """Whether a file holds the picture of a request for one, made by the weights of this digest."""
     try:
-        return path.is_file() and read_settings(path) == request
+        if not path.is_file() or read_settings(path) != request:
+            return False
     except UserError:
         return False
+    with Image.open(path) as image:
+        return dict(json.loads(image.info.get(METADATA_KEY, "{}"))).get(_WEIGHTS) == weights
 
 
 def write_picture(path: Path, picture: Picture) -> None:
@@ -97,7 +102,8 @@ def write_picture(path: Path, picture: Picture) -> None:
 def run(items: Sequence[Item], out: Path, settings: Settings) -> list[Path]:
     """Make this process's share of the items, and in the first process, once all are done, their list.
 
-    The model's own defaults count as settings: a picture is only taken for made if it was made with them.
+    The model's own defaults count as settings: a picture is only taken for made if it was made with them. Pictures by
+    other weights, a random field among them, are made again.
 
     Returns:
         the files of this process's share.
@@ -108,34 +114,38 @@ def run(items: Sequence[Item], out: Path, settings: Settings) -> list[Path]:
     state = PartialState(cpu=settings.device == "cpu" or not torch.accelerator.is_available())
     writable_folder(out)
     from .events import Result
-    from .runtime import choose_device, load_runtime
+    from .loading import weights_digest
+    from .runtime import load_runtime
 
-    if settings.dtype == "auto" and choose_device(settings.device).type == "cpu":
-        settings = settings.model_copy(update={"dtype": "float32"})  # a measured choice could differ between processes
     runtime = load_runtime(settings)
+    weights = weights_digest(runtime.pipeline)
     items = [Item(item.index, runtime.pipeline.settled(item.request)) for item in items]
     paths = []
     for item in items[state.process_index :: state.num_processes]:
         request = item.request
         files = [out / name for name in item.names()]
         alone = [request.model_copy(update={"seed": seed, "count": 1}) for seed in request.seeds]
-        if not all(is_made(path, each) for path, each in zip(files, alone, strict=True)):
+        if not all(is_made(path, each, weights) for path, each in zip(files, alone, strict=True)):
             *_, result = runtime.run(request)
             assert isinstance(result, Result)
             for path, picture in zip(files, result.images, strict=True):
-                write_picture(path, picture)
+                write_picture(path, replace(picture, settings={**picture.settings, _WEIGHTS: weights}))
         paths += files
         print(f"line {item.index + 1}: {', '.join(str(path) for path in files)}", file=sys.stderr)
     state.wait_for_everyone()
     if state.is_main_process:
-        write_list(items, out)
+        write_list(items, out, weights)
     return paths
 
 
-def write_list(items: Sequence[Item], out: Path) -> None:
-    """One JSON object a picture: its file, the line it comes from, its settings."""
+def write_list(items: Sequence[Item], out: Path, weights: str) -> None:
+    """One JSON object a picture: its file, the line it comes from, its settings, the digest of its weights."""
     lines = [
-        json.dumps({"path": name, "line": item.index + 1, **item.request.model_dump(), "seed": seed, "count": 1})
+        json.dumps(
+            {"path": name, "line": item.index + 1}
+            | item.request.model_dump()
+            | {"seed": seed, "count": 1, _WEIGHTS: weights}
+        )
         for item in items
         for name, seed in zip(item.names(), item.request.seeds, strict=True)
     ]

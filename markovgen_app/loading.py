@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers.configuration_utils import FrozenDict
@@ -15,6 +17,10 @@ from .errors import UserError
 from .ladder import Finer
 from .models.mrf import MarkovRandomField
 from .models.super_resolution import SuperResolutionTransformer
+from .models.text import HUB_ID
+
+if TYPE_CHECKING:
+    from .pipeline import MarkovGenPipeline
 
 
 def load_field(source: str | os.PathLike[Any]) -> MarkovRandomField:
@@ -54,6 +60,31 @@ def storable(model: Any) -> Any:
     stored: Any = torch.nn.Module.half(copy.deepcopy(model).cpu())
     stored._internal_dict = FrozenDict({key: value for key, value in model.config.items() if key != "_name_or_path"})
     return stored
+
+
+def weights_digest(pipeline: MarkovGenPipeline) -> str:
+    """What tells one set of weights from another, 16 hexadecimal digits.
+
+    Of all image parts it covers which of them are there, their config, and every tensor that a checkpoint stores, by
+    name, shape, and value in float16. So a pipeline in float32 or float16, on any device, has the digest of the
+    checkpoint that it is saved as; one that was cast to bfloat16 has another, as its weights were rounded. The text
+    encoder counts where it is not the published one, by its hub id or its folder's own name, not by its weights.
+    """
+    source = pipeline.text_encoder.source
+    name = source.name if isinstance(source, Path) else str(source)
+    digest = hashlib.blake2b(b"" if name == HUB_ID else name.encode(), digest_size=8)
+    parts: dict[str, Any] = {"tokenizer": pipeline.tokenizer}
+    for stage in pipeline.stages:
+        parts |= {f"{stage.name} transformer": stage.transformer, f"{stage.name} mrf": stage.mrf}
+    for place, part in parts.items():
+        if part is None:
+            continue
+        config = {key: value for key, value in part.config.items() if not key.startswith("_")}
+        digest.update(json.dumps([place, config], sort_keys=True, default=str).encode())
+        for key, tensor in part.state_dict().items():
+            values = (tensor.half() if tensor.is_floating_point() else tensor).cpu()
+            digest.update(f"{key} {tuple(values.shape)}".encode() + values.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def check_complete(model: torch.nn.Module, folder: Path) -> None:

@@ -27,7 +27,9 @@ ModelOption = Annotated[
 ]
 MrfOption = Annotated[
     str | None,
-    typer.Option("--mrf", help="folder of a random field [default: the checkpoint's own]", show_default=False),
+    typer.Option(
+        "--mrf", help="folder or hub id of a random field [default: the checkpoint's own]", show_default=False
+    ),
 ]
 DeviceOption = Annotated[
     str | None, typer.Option("--device", help="auto, cpu, cuda, … [default: auto]", show_default=False)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from .canvas import Box, Geometry, choose_window, padded, windows_for
 from .decoding import masks
+from .errors import UserError
 from .requests import DecodingRequest, EditRequest, InpaintRequest, OutpaintRequest, PictureRequest
 
 PREVIEW_SIDE = 512
@@ -105,7 +106,7 @@ def patches(request: DecodingRequest, size: tuple[int, int], grid: tuple[int, in
     Send each pass' finished pictures back in; the generator returns the last ones.
 
     Raises:
-        UserError: what is to change does not fit into the window that was asked for.
+        UserError: what is to change does not fit into the window that was asked for, or lies outside of it.
     """
     if isinstance(request, InpaintRequest):
         return (yield _inpainting(request, size, grid))
@@ -114,6 +115,17 @@ def patches(request: DecodingRequest, size: tuple[int, int], grid: tuple[int, in
     if isinstance(request, EditRequest):
         return (yield _editing(request, size, grid))
     return (yield Patch())
+
+
+def pass_count(request: DecodingRequest, size: tuple[int, int], grid: tuple[int, int]) -> int:
+    """How many passes `patches` leads to.
+
+    Raises:
+        UserError: too many windows.
+    """
+    if not isinstance(request, OutpaintRequest):
+        return 1
+    return len(_windows(request, padded(request.image.image, request.padding)[1], size, grid))
 
 
 def _candidates(request: PictureRequest, picture: Image.Image) -> list[Image.Image]:
@@ -138,10 +150,7 @@ def _inpainting(request: InpaintRequest, size: tuple[int, int], grid: tuple[int,
 
 def _outpainting(request: OutpaintRequest, size: tuple[int, int], grid: tuple[int, int]) -> Passes:
     canvas, empty = padded(request.image.image, request.padding)
-    if request.fit == "crop":
-        windows = windows_for(empty, size, grid, min(request.size))
-    else:
-        windows = [choose_window(canvas.size, size, grid, "letterbox")]
+    windows = _windows(request, empty, size, grid)
     pictures = _candidates(request, canvas)
     for number, geometry in enumerate(windows, 1):
         left, top, right, bottom = geometry.window
@@ -152,14 +161,40 @@ def _outpainting(request: OutpaintRequest, size: tuple[int, int], grid: tuple[in
     return pictures
 
 
+def _windows(
+    request: OutpaintRequest, empty: np.ndarray, size: tuple[int, int], grid: tuple[int, int]
+) -> list[Geometry]:
+    """The windows that an outpainting works through, in order; `empty` is the mask (H, W) of the canvas' new part."""
+    if request.fit == "crop":
+        return windows_for(empty, size, grid, min(request.size))
+    height, width = empty.shape
+    return [choose_window((width, height), size, grid, "letterbox")]
+
+
 def _editing(request: EditRequest, size: tuple[int, int], grid: tuple[int, int]) -> Patch:
-    geometry = choose_window(request.size, size, grid, request.fit, None)
+    """A crop lies over what may change if it can hold that, else in the picture's middle."""
+    geometry = choose_window(request.size, size, grid, request.fit)
     marked = request.marked
+    focus = None if marked is None else masks.bounds(marked)
+    if focus is not None and _fits(focus, geometry.window):
+        geometry = choose_window(request.size, size, grid, request.fit, focus)
     if request.keep_outside and geometry.window != (0, 0, *request.size):
         within = _inset(geometry.window, request.size, request.feather)
         marked = within if marked is None else np.minimum(marked, within)
     shown = None if marked is None else _shown(request, marked)
-    return Patch(_candidates(request, request.image.image), geometry, marked, shown)
+    patch = Patch(_candidates(request, request.image.image), geometry, marked, shown)
+    if not patch.open_tokens(size, grid).any():
+        left, top, right, bottom = geometry.window
+        raise UserError(
+            f"All of the crop, {left}, {top} to {right}, {bottom}, is kept, so nothing could change: choose letterbox,"
+            " or keep less of the picture."
+        )
+    return patch
+
+
+def _fits(box: Box, window: Box) -> bool:
+    """Whether a window of this size, wherever it lies, can hold a box."""
+    return all(box[axis + 2] - box[axis] <= window[axis + 2] - window[axis] for axis in (0, 1))
 
 
 def _inset(window: Box, picture: tuple[int, int], margin: int) -> np.ndarray:

@@ -9,18 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, repeat
-from pathlib import Path
 from threading import Lock
 
 import torch
 from accelerate import PartialState
 from accelerate.utils.memory import clear_device_cache
 
+from .decoding.editing import rounds_of
 from .errors import UserError
 from .events import Result, StepEvent
 from .models.text import TextEncoder
+from .patches import pass_count
 from .pipeline import MarkovGenPipeline
-from .requests import DecodingRequest, GenerateRequest
+from .requests import DecodingRequest, EditRequest, GenerateRequest
 from .settings import Settings, model_path
 from .zero_gpu import Events, borrowing_gpu, on_zero_gpu, portable
 
@@ -120,12 +121,19 @@ class Runtime:
         _offload(self.pipeline, self.device)
 
     def estimate_seconds(self, request: DecodingRequest) -> float:
-        """Expected model time of a request."""
+        """Expected model time of a request, as if every step were taken: few open tokens may need fewer.
+
+        Raises:
+            UserError: no stage makes pictures of that size, or it would take too many windows.
+        """
         request = self.pipeline.settled(request)
+        settings = [stage.settings(request) for stage in self.pipeline.stages_for(request)]
+        steps = [each.exit_step or each.steps for each in settings]
+        if isinstance(request, EditRequest):
+            steps[0] *= rounds_of(request.strength)
         paces = chain((self.step_seconds, *self.finer_step_seconds), repeat(self.step_seconds))
-        settings = (stage.settings(request) for stage in self.pipeline.stages_for(request))
-        steps = sum((each.exit_step or each.steps) * pace for each, pace in zip(settings, paces, strict=False))
-        return request.count * (steps + self.decode_seconds)
+        a_pass = sum(number * pace for number, pace in zip(steps, paces, strict=False)) + self.decode_seconds
+        return request.count * pass_count(request, self.pipeline.size, self.pipeline.grid) * a_pass
 
     def describe(self) -> str:
         """For people: "CPU · 2 threads · about 2 s a picture"."""
@@ -163,9 +171,8 @@ def load_runtime(settings: Settings, *, every_gpu: bool = False) -> Runtime:
 def _placed(
     pipeline: MarkovGenPipeline, device: torch.device, settings: Settings, others: tuple[Runtime, ...]
 ) -> Runtime:
-    dtype = _DTYPES.get(settings.dtype)
     try:
-        dtype = dtype or choose_dtype(pipeline, device)
+        dtype = _DTYPES.get(settings.dtype) or choose_dtype(device)
         try:
             pipeline.to(dtype)
             pipeline.offload(device) if settings.low_memory else pipeline.to(device)
@@ -225,10 +232,12 @@ def every_device(name: str) -> list[torch.device]:
     return [torch.device(device.type, index) for index in range(getattr(torch, device.type).device_count())]
 
 
-def choose_dtype(pipeline: MarkovGenPipeline, device: torch.device) -> torch.dtype:
-    """bfloat16 on GPUs that have it, and on CPUs that have it natively and are measured to be faster with it.
+def choose_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 on GPUs that have it, float32 everywhere else.
 
-    float32 everywhere else: half precision has too small a range for weights that were trained in another one.
+    On a CPU it is float32 even where bfloat16 might be faster: one seed gives one picture, at every start and whatever
+    else the machine does meanwhile. MARKOVGEN_DTYPE=bfloat16 is there for who wants it. float16 is never chosen: its
+    range is too small for weights that were trained in another precision.
     """
     if on_zero_gpu():
         return torch.bfloat16
@@ -236,22 +245,7 @@ def choose_dtype(pipeline: MarkovGenPipeline, device: torch.device) -> torch.dty
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     if device.type == "xpu":
         return torch.bfloat16 if torch.xpu.is_bf16_supported() else torch.float32
-    if device.type != "cpu" or not cpu_has_bfloat16():
-        return torch.float32
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        pipeline.to(device, dtype)
-        seconds[dtype] = _warm_up(pipeline)[0]
-    return min(seconds, key=lambda dtype: seconds[dtype])
-
-
-def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the CPU multiplies matrices of bfloat16 natively (AMX or AVX-512), as far as Linux tells."""
-    try:
-        flags = cpuinfo.read_text()
-    except OSError:
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags
+    return torch.float32
 
 
 def _warm_up(pipeline: MarkovGenPipeline) -> _Pace:

@@ -24,7 +24,9 @@ class Settings(BaseSettings):
     text_encoder: str | None = Field(
         default=None, description="text encoder: a folder or a hub id; the checkpoint's own if not given"
     )
-    mrf: str | None = Field(default=None, description="folder of a random field; the checkpoint's own if not given")
+    mrf: str | None = Field(
+        default=None, description="folder or hub id of a random field; the checkpoint's own if not given"
+    )
     device: str = Field(default="auto", min_length=1, description="auto, cpu, cuda, cuda:1, mps …")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", description="of the image models")
     low_memory: bool = Field(

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import tiny_checkpoint
+from builders import tiny_checkpoint, tiny_field
+from PIL import Image
 
 from markovgen_app.batch import LIST, is_made, read_items, run
 from markovgen_app.errors import UserError
+from markovgen_app.loading import weights_digest
 from markovgen_app.pictures import read_settings
 from markovgen_app.pipeline import MarkovGenPipeline
 from markovgen_app.requests import GenerateRequest
@@ -62,6 +64,7 @@ def test_one_process_and_two_make_the_same_files(checkpoint: Path, prompts: Path
     assert contents(tmp_path / "2") == one
     listed = [json.loads(line) for line in one[LIST].decode().splitlines()]
     assert [(each["path"], each["line"]) for each in listed][0:2] == [("00000_0.png", 1), ("00002_7.png", 3)]
+    assert len({each["weights"] for each in listed}) == 1
     assert read_settings(tmp_path / "1" / "00000_0.png").method == "markovgen"
 
 
@@ -76,14 +79,44 @@ def test_a_run_goes_on_where_it_stopped(checkpoint: Path, prompts: Path, tmp_pat
     paths[3].write_bytes(b"cut short")
     assert run(items, tmp_path / "out", settings) == paths
     assert contents(tmp_path / "out") == first and paths[0].stat().st_mtime_ns == kept
-    assert not is_made(paths[0], GenerateRequest(prompt="another"))
+    weights = weights_digest(MarkovGenPipeline.from_pretrained(checkpoint))
+    assert is_made(paths[0], read_settings(paths[0]), weights)
+    assert not is_made(paths[0], GenerateRequest(prompt="another"), weights)
+
+
+def test_pictures_by_other_weights_are_made_again(checkpoint: Path, prompts: Path, tmp_path: Path) -> None:
+    """Another random field draws other pictures of the same settings, which must not pass for each other."""
+    other = tiny_field()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(-3)
+    other.save_pretrained(tmp_path / "mrf")
+    settings = Settings(model=str(checkpoint), device="cpu")
+    swapped = settings.model_copy(update={"mrf": str(tmp_path / "mrf")})
+    items = read_items(prompts, {"steps": 3}, 0)
+    run(items, tmp_path / "out", settings)
+    before = contents(tmp_path / "out")
+    run(items, tmp_path / "out", swapped)
+    run(items, tmp_path / "fresh", swapped)
+    after = contents(tmp_path / "out")
+    assert after == contents(tmp_path / "fresh")
+    assert not {*before.values()} & {*after.values()}
+
+
+def test_a_picture_made_without_a_batch_is_made_again(checkpoint: Path, tmp_path: Path) -> None:
+    """It does not say by which weights it was made."""
+    pipeline = MarkovGenPipeline.from_pretrained(checkpoint)
+    alone = pipeline("a panda", steps=2, seed=0).images[0].save(tmp_path)
+    assert not is_made(alone, read_settings(alone), weights_digest(pipeline))
 
 
 def test_pictures_are_those_of_the_pipeline(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("a panda\na pizza\n")
     run(read_items(tmp_path / "prompts.txt", {"steps": 2}, 5), tmp_path, Settings(model=str(checkpoint), device="cpu"))
     wanted = MarkovGenPipeline.from_pretrained(checkpoint)("a pizza", steps=2, seed=6).images[0]
-    assert (tmp_path / "00001_6.png").read_bytes() == wanted.png()
+    with Image.open(tmp_path / "00001_6.png") as made:
+        assert made.tobytes() == wanted.image.tobytes()
+        assert read_settings(made) == GenerateRequest(**wanted.settings)
 
 
 @pytest.mark.parametrize(

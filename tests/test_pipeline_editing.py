@@ -180,6 +180,31 @@ def test_crops_leave_the_rest_of_the_picture_alone(pipeline: MarkovGenPipeline) 
     assert changed.min() >= 20 and changed.max() < 60 and len(changed) > 30
 
 
+@pytest.mark.parametrize(("size", "kept", "left"), [((80, 40), 44, 40), ((100, 40), 20, 30)])
+def test_a_crop_lies_over_what_may_change_if_it_can_hold_that(
+    pipeline: MarkovGenPipeline, size: tuple[int, int], kept: int, left: int
+) -> None:
+    """The last 36 pixels of 80 fit into a crop of 40; the last 80 of 100 do not, and it stays in the middle."""
+    picture, keep = noise(*size), Image.new("L", size)
+    keep.paste(255, (0, 0, kept, 40))
+    first, *_, result = pipeline.run(edit(image=picture, keep=keep, fit="crop", feather=0))
+    assert isinstance(first, StepEvent) and first.patch.geometry is not None and isinstance(result, Result)
+    assert first.patch.geometry.window == (left, 0, left + 40, 40)
+    changed = np.flatnonzero((np.asarray(result.images[0].image) != np.asarray(picture)).any(axis=(0, 2)))
+    assert changed.min() == max(left, kept) and changed.max() == left + 39
+
+
+@pytest.mark.parametrize("open_columns", [[*range(50), *range(150, 200)], [50, 51, 148, 149]])
+def test_an_edit_that_could_change_nothing_is_refused(pipeline: MarkovGenPipeline, open_columns: list[int]) -> None:
+    """All of the crop is kept, or all but what its feather takes at its edges."""
+    kept = np.full((100, 200), 255, np.uint8)
+    kept[:, open_columns] = 0
+    request = edit(image=noise(200, 100), keep=Image.fromarray(kept), fit="crop")
+    with pytest.raises(UserError, match=r"All of the crop, 50, 0 to 150, 100, is kept, .*: choose letterbox, or keep"):
+        pipeline.result(request)
+    assert pipeline.result(request.model_copy(update={"fit": "letterbox"})).images[0].image.size == (200, 100)
+
+
 def test_previews_of_large_pictures_are_small_and_results_are_not(pipeline: MarkovGenPipeline) -> None:
     first, *_, result = pipeline.run(inpaint(image=noise(1200, 900), rectangle=(100, 100, 500, 500), steps=1, count=2))
     assert [image.size for image in first.images] == [(PREVIEW_SIDE, 384)] * 2

@@ -1,18 +1,21 @@
 """The runtime: device, precision, locking, and what it tells people."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
+from time import sleep
 
 import pytest
 import torch
 from builders import runtime_of, tiny_checkpoint, tiny_ladder, tiny_pipeline
+from PIL import Image
 
 from markovgen_app.errors import UserError
 from markovgen_app.events import Result, StepEvent
 from markovgen_app.pipeline import MarkovGenPipeline
-from markovgen_app.requests import DecodingRequest, GenerateRequest
-from markovgen_app.runtime import Runtime, choose_device, choose_dtype, cpu_has_bfloat16, every_device, load_runtime
+from markovgen_app.requests import DecodingRequest, EditRequest, GenerateRequest, InpaintRequest, OutpaintRequest
+from markovgen_app.runtime import Runtime, choose_device, choose_dtype, every_device, load_runtime
 from markovgen_app.settings import Settings
 
 
@@ -29,7 +32,8 @@ def test_it_is_placed_warm_and_measured(runtime: Runtime) -> None:
 
 def test_it_says_what_to_expect(runtime: Runtime) -> None:
     threads = torch.get_num_threads()
-    assert runtime.describe().startswith(f"CPU · {threads} thread{'s' if threads > 1 else ''} · about 0.")
+    named = f"CPU · {threads} thread{'s' if threads > 1 else ''}"
+    assert re.fullmatch(named + r" · about \d+(\.\d)? s a picture", runtime.describe())
     slow = Runtime(runtime.pipeline, torch.device("cpu"), torch.float32, step_seconds=0.1, decode_seconds=0.2)
     assert slow.describe().endswith("· about 3 s a picture")
     request = GenerateRequest(prompt="a", method="early-exit", steps=8, exit_step=3, count=2)
@@ -47,13 +51,50 @@ def test_every_stage_counts_in_what_to_expect() -> None:
     assert unmeasured.estimate_seconds(GenerateRequest(prompt="a")) == pytest.approx(32 * 0.1 + 0.2)
 
 
+def test_rounds_and_windows_count_in_what_to_expect() -> None:
+    """What ZeroGPU lends a GPU by: the estimate is as many steps as the run takes, at the pace of each stage."""
+    ladder = tiny_ladder()
+    runtime = Runtime(ladder, torch.device("cpu"), torch.float32, 1.0, 100.0, finer_step_seconds=(10.0,))
+    given = {"prompt": "a fox", "seed": 3, "super_resolution_steps": 2}
+    edit = {**given, "image": Image.new("RGB", (64, 64))}
+    assert runtime.estimate_seconds(EditRequest(**edit, strength=0.1)) == 10 * 1 + 2 * 10 + 100
+    assert runtime.estimate_seconds(EditRequest(**edit, strength=0.5, steps=2, count=3)) == 3 * (100 * 1 + 2 * 10 + 100)
+    small = {**given, "image": Image.new("RGB", (32, 32)), "steps": 4}
+    assert runtime.estimate_seconds(InpaintRequest(**small, rectangle=(0, 0, 9, 9))) == 4 * 1 + 100
+    for fields, windows in (({"left": 16}, 1), ({"left": 32}, 2), ({"left": 32, "fit": "letterbox"}, 1)):
+        request = OutpaintRequest(**small, **fields)
+        *steps, _ = ladder.run(request)
+        finer = sum(isinstance(event, StepEvent) and event.stage.number == 1 for event in steps)
+        assert len(steps) == windows * 4 + finer
+        assert runtime.estimate_seconds(request) == windows * (4 * 1 + 100) + finer * 10
+
+
 def test_both_stages_are_measured(tmp_path: Path) -> None:
     tiny_ladder().save_pretrained(tmp_path)
     runtime = load_runtime(Settings(model=str(tmp_path), device="cpu"))
     assert len(runtime.finer_step_seconds) == 1 and min(runtime.finer_step_seconds) > 0
 
 
-def test_requests_take_turns_and_an_abandoned_one_blocks_nobody(runtime: Runtime) -> None:
+def test_requests_take_turns_and_an_abandoned_one_blocks_nobody(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = runtime.pipeline.run
+    inside: list[int] = []
+    together: list[int] = []
+
+    def watched(request: DecodingRequest) -> Iterator[StepEvent | Result]:
+        events = work(request)
+        while True:
+            inside.append(1)
+            together.append(len(inside))
+            sleep(0.01)  # lets every other thread come in, if it can
+            event = next(events, None)
+            inside.pop()
+            if event is None:
+                return
+            yield event
+
+    monkeypatch.setattr(runtime.pipeline, "run", watched)
     request = GenerateRequest(prompt="a panda", steps=4, seed=1)
     abandoned = runtime.run(request)
     next(abandoned)
@@ -64,7 +105,7 @@ def test_requests_take_turns_and_an_abandoned_one_blocks_nobody(runtime: Runtime
     for thread in threads:
         thread.join(timeout=30)
     assert len({result.images[0].image.tobytes() for result in results}) == 1 and len(results) == 3
-    assert not runtime.lock.locked()
+    assert set(together) == {1} and not runtime.lock.locked()
 
 
 def test_a_missing_device_is_said() -> None:
@@ -76,16 +117,30 @@ def test_a_missing_device_is_said() -> None:
     assert choose_device("auto").type in ("cpu", "cuda", "mps")
 
 
-def test_precision_on_cpus_is_native_or_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "old").write_text("flags : fpu sse2 avx512f")
-    (tmp_path / "new").write_text("flags : fpu sse2 avx512f amx_bf16")
-    assert not cpu_has_bfloat16(tmp_path / "old") and not cpu_has_bfloat16(tmp_path / "none")
-    assert cpu_has_bfloat16(tmp_path / "new")
-    pipeline = tiny_pipeline()
-    monkeypatch.setattr("markovgen_app.runtime.cpu_has_bfloat16", lambda: False)
-    assert choose_dtype(pipeline, torch.device("cpu")) is torch.float32
-    monkeypatch.setattr("markovgen_app.runtime.cpu_has_bfloat16", lambda: True)
-    assert choose_dtype(pipeline, torch.device("cpu")) in (torch.float32, torch.bfloat16)
+def test_precision_on_cpus_is_float32_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never by a race of dtypes, which would round the weights and let a start decide what a seed leads to."""
+    cast: list[object] = []
+    move = MarkovGenPipeline.to
+
+    def recorded(self: MarkovGenPipeline, *where: object) -> MarkovGenPipeline:
+        cast.extend(each for each in where if isinstance(each, torch.dtype))
+        return move(self, *where)
+
+    monkeypatch.setattr(MarkovGenPipeline, "to", recorded)
+    checkpoint = tiny_checkpoint(tmp_path)
+    runtime = load_runtime(Settings(model=str(checkpoint), device="cpu"))
+    assert runtime.dtype is runtime.pipeline.transformer.dtype is torch.float32 and set(cast) == {torch.float32}
+    stored = MarkovGenPipeline.from_pretrained(checkpoint).transformer.state_dict()
+    assert all(stored[name].equal(each) for name, each in runtime.pipeline.transformer.state_dict().items())
+    asked = load_runtime(Settings(model=str(checkpoint), device="cpu", dtype="bfloat16"))
+    assert asked.dtype is asked.pipeline.transformer.dtype is torch.bfloat16
+
+
+def test_precision_on_gpus_is_bfloat16_where_they_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has_it, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda has_it=has_it, **_: has_it)
+        assert choose_dtype(torch.device("cuda")) is dtype
+    assert choose_dtype(torch.device("mps")) is choose_dtype(torch.device("cpu")) is torch.float32
 
 
 REQUEST = GenerateRequest(prompt="a panda", method="markovgen", steps=4, exit_step=3, seed=1, count=2)
@@ -99,10 +154,9 @@ def pixels(events: Iterator[StepEvent | Result]) -> list[bytes]:
     return [picture.image.tobytes() for picture in result.images]
 
 
-def test_low_memory_gives_the_same_pictures_with_one_model_present_at_a_time(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_low_memory_gives_the_same_pictures_with_one_model_present_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = tiny_pipeline()
+    wanted = pixels(runtime_of(pipeline).run(REQUEST))
     moves: list[tuple[str, str]] = []
     names = {id(part): name for name, part in pipeline._parts().items()}
     move = torch.nn.Module.to
@@ -114,10 +168,7 @@ def test_low_memory_gives_the_same_pictures_with_one_model_present_at_a_time(
     pipeline.offload(torch.device("cpu"))
     monkeypatch.setattr(torch.nn.Module, "to", recorded)
     assert pipeline.offloaded and pipeline.device == torch.device("cpu")
-    small = runtime_of(pipeline)
-    assert pixels(small.run(REQUEST)) == pixels(
-        Runtime(tiny_pipeline(), small.device, small.dtype, 0.1, 0.1).run(REQUEST)
-    )
+    assert pixels(runtime_of(pipeline).run(REQUEST)) == wanted
     present: set[str] = set()
     for name, way in moves:
         present = present | {name} if way == "in" else present - {name}

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import torch
 from builders import tiny_pipeline
+from PIL import Image
 
 from markovgen_app.events import Result, StepEvent
-from markovgen_app.requests import GenerateRequest
+from markovgen_app.requests import EditRequest, GenerateRequest
 from markovgen_app.runtime import Runtime
 from markovgen_app.zero_gpu import portable
 
@@ -76,6 +77,16 @@ def test_events_come_out_of_the_forked_process_whole(monkeypatch: pytest.MonkeyP
         assert result.images[index].image.tobytes() == wanted.images[index].image.tobytes()
         films = [[frame.tobytes() for frame in each.filmstrip(index)] for each in (wanted, result)]
         assert films[0] == films[1]
+
+
+def test_a_gpu_is_lent_for_all_rounds_of_an_edit(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setitem(sys.modules, "spaces", forked(calls))
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    runtime = Runtime(tiny_pipeline(), torch.device("cpu"), torch.float32, 1.0, 1.0)
+    request = EditRequest(prompt="a fox", image=Image.new("RGB", (32, 32)), strength=0.1, seed=4)
+    *rounds, result = runtime.run(request)
+    assert calls == [2 * (len(rounds) + 1)] == [22] and isinstance(result, Result)
 
 
 def test_elsewhere_nothing_changes() -> None:

@@ -24,6 +24,13 @@ settle that in one go, so that the transformer may stop early.
 This project builds all of it from nothing, in the open: the world of pictures, the models, the training, the
 measurements.</p>
 """
+_WORLD = (
+    "It has seen a picture-book world and nothing else: emoji figures, drawn backgrounds, a handful of styles. A "
+    "frozen language model reads your words, so a word near one it knows often works too."
+)
+_OTHER_WORLD = "These weights do not list the words they know. A frozen language model reads yours."
+_LICENCE = "Code and weights: Apache-2.0. The figures are drawn from Noto Color Emoji (SIL Open Font License 1.1)."
+_OTHER_LICENCE = "Code: Apache-2.0. The weights have a licence of their own, with use restrictions where it says so."
 _LINKS = """
 <ul>
 <li><a href="https://arxiv.org/abs/2308.10997">MarkovGen: Structured Prediction for Efficient Text-to-Image
@@ -42,24 +49,25 @@ def about_tab(runtime: Runtime, examples: Path) -> None:
 
 
 def about_html(runtime: Runtime, examples: Path, results: Path = FOLDER) -> str:
-    """The whole tab; the strip of steps and the measured table are left out where they have not been made."""
+    """The whole tab; the strip of steps and the measured table are left out where they have not been made.
+
+    Only weights that were trained on this project's own world list its nouns; of others less can be said.
+    """
     knows = runtime.pipeline.vocabulary
     counts = {"things": knows.nouns, "backgrounds": knows.backgrounds, "styles": knows.styles, "colours": knows.colours}
     listed = "".join(f"<div><dt>{name}</dt><dd>{len(words)}</dd></div>" for name, words in counts.items() if words)
+    world, licence = (_WORLD, _LICENCE) if knows.nouns else (_OTHER_WORLD, _OTHER_LICENCE)
     sizes = " or ".join(f"{side} × {side}" for side in runtime.pipeline.sizes)
     measured = load_results(results)
     return (
         f'<article class="mg-about"><h2>Pictures, a few tokens at a time</h2>{_LEDE}{_strip(examples / STEPS)}'
-        f"<h2>What this model knows</h2><dl>{listed}</dl>"
-        "<p>It has seen a picture-book world and nothing else: emoji figures, drawn backgrounds, a handful of styles. "
-        "A frozen language model reads your words, so a word near one it knows often works too. "
-        f"Its pictures are {sizes} pixels; the page enlarges them smoothly, and the PNG you download is the "
+        f"<h2>What this model knows</h2>{f'<dl>{listed}</dl>' if listed else ''}"
+        f"<p>{world} Its pictures are {sizes} pixels; the page enlarges them smoothly, and the PNG you download is the "
         "original, with its settings inside.</p>"
         f"{_table(measured) if measured else ''}"
         f"<h2>Where it runs</h2><p>{escape(runtime.describe())}. Nothing you type leaves this server, and pictures are "
         "kept only as long as your page is open.</p>"
-        "<h2>Licence and sources</h2><p>Code and weights: Apache-2.0. The figures are drawn from Noto Color Emoji "
-        f"(SIL Open Font License 1.1).</p>{_LINKS}</article>"
+        f"<h2>Licence and sources</h2><p>{licence}</p>{_LINKS}</article>"
     )
 
 

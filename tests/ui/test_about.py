@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from amused import amused_checkpoint
 from builders import runtime_of, tiny_pipeline
 
+from markovgen_app.pipeline import MarkovGenPipeline
 from markovgen_app.runtime import Runtime
 from markovgen_app.ui.about import about_html
 
@@ -29,3 +31,14 @@ def test_the_table_is_shown_where_quality_was_measured(tmp_path: Path) -> None:
 def test_no_table_and_no_strip_where_nothing_was_made(tmp_path: Path) -> None:
     page = about_html(runtime(), tmp_path, tmp_path)
     assert "How good it is" not in page and "<figure>" not in page
+
+
+def test_only_weights_of_the_projects_own_world_are_said_to_be_of_it(tmp_path: Path) -> None:
+    own = about_html(runtime(), tmp_path, tmp_path)
+    other = about_html(
+        runtime_of(MarkovGenPipeline.from_pretrained(amused_checkpoint(tmp_path / "amused"))), tmp_path, tmp_path
+    )
+    for words in ("emoji figures", "<dt>things</dt>", "Code and weights: Apache-2.0.", "Noto Color Emoji"):
+        assert words in own and words not in other
+    assert "Code: Apache-2.0. The weights have a licence of their own" in other and "licence of their own" not in own
+    assert "Its pictures are 32 × 32 pixels" in other and "<dl></dl>" not in other
