@@ -216,11 +216,11 @@ def evaluate(
     ] = None,
     task: Annotated[str, typer.Option("--task", help="generate, inpaint or edit")] = "generate",
     images: Annotated[int, typer.Option("--images", help="held-out prompts")] = 500,
-    seeds: Annotated[str, typer.Option("--seeds", help="seeds a prompt, parted by commas")] = "0",
+    seeds: Annotated[str, typer.Option("--seeds", help="seeds a prompt, parted by commas (task generate)")] = "0",
     split: Annotated[str, typer.Option("--split", help="test, or tune to choose settings on")] = "test",
-    references: Annotated[int, typer.Option("--references", min=2, help="real pictures for the distances")] = 2048,
+    references: Annotated[int, typer.Option("--references", min=2, help="real pictures for the distances (task generate)")] = 2048,
     reconstructions: Annotated[
-        int, typer.Option("--reconstructions", min=0, help="also judge the tokenizer on so many pictures")
+        int, typer.Option("--reconstructions", min=0, help="also judge the tokenizer on so many pictures (task generate)")
     ] = 0,
     sheet: Annotated[Path | None, typer.Option("--sheet", help="PNG file for the first 16 pictures")] = None,
     scorer: ScorerOption = None,
@@ -318,7 +318,7 @@ def benchmark(
     amused: Annotated[
         bool,
         typer.Option(
-            "--amused-size", help="also measure a checkpoint of aMUSEd's size with random weights (minutes, 3 GB)"
+            "--amused-size", help="also measure a checkpoint of aMUSEd's size with random weights (minutes, 4 GB in $TMPDIR)"
         ),
     ] = False,
     with_app: Annotated[bool, typer.Option("--app", help="also time how long the app takes to be ready")] = False,
