@@ -14,6 +14,7 @@ def main() -> None:
     end_by_sigterm()
     try:
         settings = load_settings()
+        print("Loading the weights …", file=sys.stderr)
         launch(build(load_runtime(settings, every_gpu=True), settings), settings)
     except UserError as error:
         print(error, file=sys.stderr)

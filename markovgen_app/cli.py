@@ -216,11 +216,13 @@ def evaluate(
     ] = None,
     task: Annotated[str, typer.Option("--task", help="generate, inpaint or edit")] = "generate",
     images: Annotated[int, typer.Option("--images", help="held-out prompts")] = 500,
-    seeds: Annotated[str, typer.Option("--seeds", help="seeds a prompt, parted by commas (task generate)")] = "0",
+    seeds: Annotated[str, typer.Option("--seeds", help="seeds a prompt, parted by commas (generate)")] = "0",
     split: Annotated[str, typer.Option("--split", help="test, or tune to choose settings on")] = "test",
-    references: Annotated[int, typer.Option("--references", min=2, help="real pictures for the distances (task generate)")] = 2048,
+    references: Annotated[
+        int, typer.Option("--references", min=2, help="real pictures to measure distances to (generate)")
+    ] = 2048,
     reconstructions: Annotated[
-        int, typer.Option("--reconstructions", min=0, help="also judge the tokenizer on so many pictures (task generate)")
+        int, typer.Option("--reconstructions", min=0, help="pictures to judge the tokenizer on, too (generate)")
     ] = 0,
     sheet: Annotated[Path | None, typer.Option("--sheet", help="PNG file for the first 16 pictures")] = None,
     scorer: ScorerOption = None,
@@ -317,9 +319,7 @@ def benchmark(
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="measurements of each, medians are printed")] = 5,
     amused: Annotated[
         bool,
-        typer.Option(
-            "--amused-size", help="also measure a checkpoint of aMUSEd's size with random weights (minutes, 4 GB in $TMPDIR)"
-        ),
+        typer.Option("--amused-size", help="also measure random weights of aMUSEd's size (minutes, 4 GB in $TMPDIR)"),
     ] = False,
     with_app: Annotated[bool, typer.Option("--app", help="also time how long the app takes to be ready")] = False,
     model: ModelOption = None,

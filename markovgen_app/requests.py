@@ -17,6 +17,7 @@ from .errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
+    from pydantic_core import ErrorDetails
     from typing_extensions import Self
 
     from .canvas import Padding
@@ -92,14 +93,19 @@ class DecodingRequest(BaseModel):
     @model_validator(mode="after")
     def _exit_within_steps(self) -> Self:
         if self.exit_step is not None and self.exit_step > self.steps:
-            raise ValueError(f"Exit step must be between 1 and the {self.steps} steps, not {self.exit_step}.")
+            raise UserError(
+                f"Exit step must be between 1 and the {self.steps} steps, not {self.exit_step}.", field="exit_step"
+            )
         return self
 
     @model_validator(mode="after")
     def _super_resolution_exit_within_steps(self) -> Self:
         exit_step, steps = self.super_resolution_exit_step, self.super_resolution_steps
         if exit_step is not None and exit_step > steps:
-            raise ValueError(f"Super resolution exit step must be between 1 and the {steps} steps, not {exit_step}.")
+            raise UserError(
+                f"Super resolution exit step must be between 1 and the {steps} steps, not {exit_step}.",
+                field="super_resolution_exit_step",
+            )
         return self
 
     @classmethod
@@ -354,14 +360,25 @@ def validated(kind: type[RequestT], fields: Mapping[str, Any]) -> RequestT:
     try:
         return kind.model_validate(dict(fields))
     except ValidationError as error:
-        raise UserError(_one_line(kind, error)) from None
+        first = error.errors()[0]
+        raise UserError(_one_line(kind, first), field=_field(first)) from None
 
 
-def _one_line(kind: type[BaseModel], error: ValidationError) -> str:
-    first = error.errors()[0]
+def spoken(name: str) -> str:
+    """What messages call a field."""
+    return name.replace("_", " ").capitalize()
+
+
+def _field(first: ErrorDetails) -> str | None:
+    """The field that is wrong, if it is one alone."""
+    if first["loc"]:
+        return str(first["loc"][0])
+    return getattr(first.get("ctx", {}).get("error"), "field", None)
+
+
+def _one_line(kind: type[BaseModel], first: ErrorDetails) -> str:
     name = str(first["loc"][0]) if first["loc"] else ""
-    problem, given = first["type"], first["input"]
-    label = name.replace("_", " ").capitalize()
+    problem, given, label = first["type"], first["input"], spoken(name)
     if problem == "value_error":
         return str(first["ctx"]["error"])
     if problem == "extra_forbidden":

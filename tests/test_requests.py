@@ -67,6 +67,7 @@ def test_what_is_wrong_is_said_in_one_line(fields: dict[str, Any], message: str)
         GenerateRequest.validated(**fields)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert caught.value.field == (list(fields)[-1] if fields else "prompt")
 
 
 @given(

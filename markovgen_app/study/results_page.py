@@ -25,13 +25,18 @@ from .files import FILES
 from .pages import Page, colours, page, static
 from .results import Results
 from .results_html import results_html
-from .store import Status, Store
+from .store import Store
 from .votes import Vote
 
 _COOKIE = "study-results"
 _COOKIE_SECONDS = 12 * 3600
 _WRONG_PASSWORD_SECONDS = 1.0
 _LARGEST_FORM = 2048
+_WRONG = "This is not the password: try again."
+_NO_COOKIE = (
+    'Your browser keeps no cookie here: <a href="results" target="_blank" rel="noopener">open the results in a tab of'
+    " their own</a>."
+)
 _RESTS = 5  # an analysis is repeated at the earliest after so many times the seconds that it took
 _PRIVATE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
@@ -42,7 +47,6 @@ class Analysis:
 
     votes: list[Vote]
     results: Results
-    status: Status
     version: tuple[int, int]
     seconds: float
     at: float
@@ -105,7 +109,7 @@ class ResultsPages:
                 await asyncio.sleep(_WRONG_PASSWORD_SECONDS)
             return RedirectResponse("../results?wrong", 303, headers=_PRIVATE)
         expires = str(int(time.time()) + _COOKIE_SECONDS)
-        response = RedirectResponse("../results", 303, headers=_PRIVATE)
+        response = RedirectResponse("../results?entered", 303, headers=_PRIVATE)
         response.set_cookie(
             _COOKIE,
             f"{expires}.{self._signature(expires)}",
@@ -122,18 +126,18 @@ class ResultsPages:
         response.delete_cookie(_COOKIE)
         return response
 
-    def _door(self, wrong: bool) -> Page:
+    def _door(self, problem: str) -> Page:
         if self.password is None:
             body = (
                 '<h1>Results</h1><p class="muted">No password is set, so nobody can see the results here. Whoever runs'
                 " this study sets MARKOVGEN_ADMIN_PASSWORD and starts it again.</p>"
             )
         else:
-            problem = '<p class="problem" role="alert">This is not the password: try again.</p>' if wrong else ""
+            said = f'<p class="problem" role="alert">{problem}</p>' if problem else ""
             body = (
                 '<form method="post" action="results/enter"><h1>Results</h1><label for="password">Password</label>'
                 '<input id="password" name="password" type="password" autocomplete="current-password" required>'
-                f'{problem}<button class="primary">Show the results</button></form>'
+                f'{said}<button class="primary">Show the results</button></form>'
             )
         return self._document("login", body)
 
@@ -146,12 +150,17 @@ class ResultsPages:
 
     async def show(self, request: Request) -> Response:
         """All results on one page, or the door to them."""
+        entered = "entered" in request.query_params
         if not await self._admitted(request):
-            return self._door("wrong" in request.query_params).response(401)
+            problem = _WRONG if "wrong" in request.query_params else _NO_COOKIE if entered else ""
+            return self._door(problem).response(401)
+        if entered:
+            return RedirectResponse("results", 303, headers=_PRIVATE)
         analysis = await run_in_threadpool(self._analysed)
+        status = await run_in_threadpool(self.store.status)  # people join, and studies close, without a new vote
         links = [(file.title, f"results/{address}") for address, file in FILES.items()]
         methods = FILES["methods.txt"].make(analysis.votes, analysis.results).decode().strip()
-        body = results_html(analysis.results, analysis.status, methods, links)
+        body = results_html(analysis.results, status, methods, links)
         leave = ""
         if self._knows(request):
             leave = '<form method="post" action="results/leave"><button class="quiet">Leave</button></form>'
@@ -182,7 +191,7 @@ class ResultsPages:
             votes = self.store.votes()
             results = analyse(votes, self.bundle.plan)
             now = time.monotonic()
-            self._last = Analysis(votes, results, self.store.status(), version, now - started, now)
+            self._last = Analysis(votes, results, version, now - started, now)
             return self._last
 
 

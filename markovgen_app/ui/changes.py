@@ -59,6 +59,10 @@ class ChangeHandlers(Handlers):
         return ()
 
     @property
+    def named(self) -> Controls:
+        return {name: control for controls in (self.controls, *self.own.values()) for name, control in controls.items()}
+
+    @property
     def inputs(self) -> set[Block]:
         return super().inputs | self.known | set(self._own_parts)
 
@@ -87,7 +91,7 @@ class ChangeHandlers(Handlers):
         return {"prompt": "", **given, "image": source and source.image}
 
     def work(self, values: Components, visitor: str | None) -> Iterator[Components]:
-        wanted = self.requests(values)
+        wanted = [request.with_seed() for request in self.requests(values)]
         self.limit.take(visitor, sum(request.count for request in wanted))
         before = preview_url(before_picture(wanted[0]))
         run = StageRun(*wanted, metadata=values[self.metadata], before=before, captions=self.captions(wanted))
@@ -103,7 +107,7 @@ class ChangeHandlers(Handlers):
         try:
             picture, says = touched(self.runtime.pipeline, self.example(values))
         except UserError as error:
-            return {self.easel.notice: notice_html(str(error)), self.easel.shown: None}
+            return {self.easel.notice: self.answer(error), self.easel.shown: None}
         return {self.easel.shown: {"src": preview_url(picture), "says": says}, self.easel.notice: ""}
 
     def receive(self, values: Components, event: gr.EventData) -> Components:
@@ -120,6 +124,7 @@ class ChangeHandlers(Handlers):
         """All controls for the settings of a picture that was made here; prompt and seed of any other."""
         task = str(fields.get("task"))
         if task in self.own:
+            self.check_method(str(fields.get("method")))
             return {
                 control: fields[name]
                 for name, control in {**self.controls, **self.own[task]}.items()

@@ -16,7 +16,7 @@ from markovgen_app.methods import EXPLAINED, TITLES
 from markovgen_app.requests import GenerateRequest
 from markovgen_app.sheets import changed_text, entry_report, methods_sheet, steps_text
 
-from .links import comparison_link
+from .links import comparison_link, link
 from .stage import data_url, pack_tokens, preview_url
 
 
@@ -48,7 +48,8 @@ class ComparisonRun:
         elif isinstance(event, Column):
             self.value = self.value | {"film": [*self.value["film"], _film_column(event)]}
         else:
-            card = self.value["cards"][event.method] | _turn(event.event, metadata=self.metadata)
+            alone = self.request.model_copy(update={"method": event.method})
+            card = self.value["cards"][event.method] | _turn(event.event, alone, metadata=self.metadata)
             self.value = self.value | {"cards": self.value["cards"] | {event.method: card}}
         return self.value
 
@@ -80,8 +81,8 @@ def _blank_card(method: str) -> dict[str, Any]:
     return {"title": TITLES[method], "explained": EXPLAINED[method], "label": "", "fraction": 0.0, "src": None}
 
 
-def _turn(event: StepEvent | Result, *, metadata: bool) -> dict[str, Any]:
-    """What changes on a card when its method did a step or has its picture."""
+def _turn(event: StepEvent | Result, alone: GenerateRequest, *, metadata: bool) -> dict[str, Any]:
+    """What changes on a card when its method did a step or has its picture; `alone` asks for that method."""
     if isinstance(event, Result):
         picture = event.images[0]
         return {
@@ -90,6 +91,7 @@ def _turn(event: StepEvent | Result, *, metadata: bool) -> dict[str, Any]:
             "fraction": 1.0,
             "src": data_url(picture.png(metadata=metadata)),
             "settings": json.dumps(picture.settings, ensure_ascii=False, indent=2),
+            "link": link(alone, picture.seed),
             "file": picture.name,
         }
     step = event.step

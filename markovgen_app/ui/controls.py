@@ -74,10 +74,11 @@ class Ask:
     notice: gr.HTML
     run: gr.Button
     stop: gr.Button
+    forget: gr.Button
 
 
 def ask(label: str, run: str, *, lines: int = 3) -> Ask:
-    """Lays out prompt, the lines below it, run and stop; call inside the tab's column."""
+    """Lays out prompt, the lines below it, run and stop, and the way back from a seed; call inside the tab's column."""
     prompt = gr.Textbox(
         label=label,
         placeholder="a panda next to a pizza on a brick wall",
@@ -90,7 +91,8 @@ def ask(label: str, run: str, *, lines: int = 3) -> Ask:
     with gr.Row(elem_classes="mg-runbar"):
         start = gr.Button(run, variant="primary", size="lg", elem_classes="mg-run")
         stop = gr.Button("Stop", variant="stop", size="lg", elem_classes="mg-stop")
-    return Ask(prompt, hints, notice, start, stop)
+    forget = gr.Button(size="sm", visible=False, elem_classes="mg-forget")
+    return Ask(prompt, hints, notice, start, stop, forget)
 
 
 def stage_block(name: str, **props: Any) -> gr.HTML:
@@ -196,6 +198,11 @@ def advanced_options(
 def is_read(name: str, methods: Sequence[str]) -> bool:
     """Whether any of the methods reads a field."""
     return name not in NOT_FOR_ALL or any(method in NOT_FOR_ALL[name] for method in methods)
+
+
+def marked(control: gr.components.Component, name: str) -> None:
+    """Gives a control the class by which the page's scripts find the field `name`."""
+    control.elem_classes = [*control.elem_classes, f"mg-field-{name}"]
 
 
 def about(name: str, kind: type[DecodingRequest] = GenerateRequest) -> dict[str, Any]:

@@ -6,23 +6,27 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import numpy as np
 from gradio.blocks import Block
+from PIL import Image
 
 from markovgen_app.decoding import masks
 from markovgen_app.errors import UserError
-from markovgen_app.intake import mask_picture
+from markovgen_app.intake import mask_picture, open_mask
 
 from .controls import QUIETLY
 from .handlers import Components
-from .source import BRUSHES, Source, editor_value, from_url, mask_file, painted, take_in
+from .source import BRUSHES, MAX_SIDE, Source, editor_value, from_url, mask_file, painted, take_in
 from .stage import preview_url
 from .theme import static
 from .words import notice_html
 
 _EMPTY = '<p class="mg-no-picture">Open a picture, drop one here, paste one, or send one from another tab.</p>'
+_OPENING = '<p class="mg-notice" role="status"></p>'  # filled in by static/easel.js
+_CANVAS = (1, 1)  # pixels of an empty editor: it would lay masks in the middle of a canvas larger than the picture
 _NO_PICTURE = "There is no picture yet: open one, or send one here from another tab."
 
 
@@ -32,17 +36,21 @@ class Easel:
 
     Attributes:
         source: holds the picture, a `Source` or None.
-        editor: shows it, and holds the mask.
+        last: holds what undoing brings back, a picture and its mask, or None.
+        editor: shows the picture, and holds the mask.
+        due: holds what the editor is to show once it is empty, or None.
         empty: stands in its place while there is no picture.
         upload: opens a picture.
         notice: one line on the picture and its mask.
-        shown: what `static/easel.js` shows below, see there.
+        shown: what `static/easel.js` shows below, and what it says of a file that comes, see there.
         edges: left, top, right, bottom of a rectangle.
         tokens: asks which tokens a run would change.
     """
 
     source: gr.State
+    last: gr.State
     editor: gr.ImageEditor
+    due: gr.State
     empty: gr.HTML
     upload: gr.UploadButton
     notice: gr.HTML
@@ -53,7 +61,7 @@ class Easel:
     @property
     def parts(self) -> list[Block]:
         """What a new picture changes."""
-        return [self.source, self.editor, self.empty, self.notice, self.shown]
+        return [self.source, self.last, self.editor, self.due, self.empty, self.notice, self.shown]
 
     def mask(self, values: Components) -> np.ndarray:
         """The mask, (H, W) in [0, 1].
@@ -69,15 +77,28 @@ class Easel:
             raise UserError(_NO_PICTURE)
         return source
 
-    def show(self, source: Source, mask: np.ndarray | None = None, notes: str = "") -> Components:
-        """A new picture, with a mask if there is one."""
+    def show(self, values: Components, source: Source, mask: np.ndarray | None = None, notes: str = "") -> Components:
+        """A new picture, with a mask if there is one.
+
+        The editor takes the size of a picture only if it is larger than all before, or if the editor was emptied.
+        """
+        last, value = values[self.source], editor_value(source, mask)
+        emptied = last is not None and last.size != source.size
         return {
             self.source: source,
-            self.editor: gr.ImageEditor(value=editor_value(source, mask), visible=True),
+            self.editor: gr.update(value=None if emptied else value, visible=True),
+            self.due: value if emptied else None,
             self.empty: gr.HTML(visible=False),
             self.notice: notice_html(notes),
-            self.shown: None,
+            self.shown: _mask_told(None),
         }
+
+    def _kept(self, values: Components) -> tuple[Source, Image.Image] | None:
+        """What undoing a change brings back; None where there is nothing."""
+        try:
+            return self._there(values), mask_picture(self.mask(values))
+        except UserError:
+            return None
 
     def receive(self, values: Components, url: str, *, keep_mask: bool) -> Components:
         """A picture from a stage; the mask stays if it is to, and the picture has the size of the last one.
@@ -88,17 +109,18 @@ class Easel:
         source, notes = take_in(from_url(url))
         last = values[self.source]
         stays = keep_mask and last is not None and last.size == source.size
-        return self.show(source, self.mask(values) if stays else None, " ".join(notes))
+        mask = self.mask(values) if stays else None
+        return {**self.show(values, source, mask, " ".join(notes)), self.last: self._kept(values)}
 
-    def open(self, path: str | None) -> Components:
+    def open(self, values: Components, path: str | None) -> Components:
         """A picture from a file; what is there stays if the file is none."""
         if path is None:
             return {}
         try:
-            source, notes = take_in(path)
+            source, notes = take_in(path, _given(values[self.shown]))
         except UserError as error:
-            return {self.notice: notice_html(str(error))}
-        return self.show(source, notes=" ".join(notes))
+            return {self.notice: notice_html(str(error)), self.shown: None}
+        return {**self.show(values, source, notes=" ".join(notes)), self.last: self._kept(values)}
 
     def changed(self, values: Components, change: Callable[[np.ndarray, Source], np.ndarray | None]) -> Components:
         """The mask after a change, or a line on why there is none."""
@@ -107,7 +129,16 @@ class Easel:
             mask = change(self.mask(values), source)
         except UserError as error:
             return {self.notice: notice_html(str(error))}
-        return {self.editor: editor_value(source, mask), self.notice: "", self.shown: None}
+        shown: Components = {self.editor: editor_value(source, mask), self.notice: "", self.shown: _mask_told(mask)}
+        return {**shown, self.last: self._kept(values)}
+
+    def undo(self, values: Components) -> Components:
+        """The picture and the mask as they were before the last change; pressed again, as they were after it."""
+        if values[self.last] is None:
+            return {self.notice: notice_html("There is nothing to undo.")}
+        source, kept = values[self.last]
+        mask = open_mask(kept)
+        return {**self.show(values, source, mask), self.shown: _mask_told(mask), self.last: self._kept(values)}
 
     def mark(self, values: Components) -> Components:
         """The mask and the rectangle of the four edges together."""
@@ -122,7 +153,7 @@ class Easel:
 
     def load(self, values: Components, path: str) -> Components:
         """The mask of a file."""
-        return self.changed(values, lambda mask, source: mask_file(path, source))
+        return {self.shown: None, **self.changed(values, lambda mask, source: mask_file(path, source))}
 
     def download(self, values: Components) -> Components:
         """The mask as a file to save: white where it is painted."""
@@ -134,6 +165,19 @@ class Easel:
         return {self.shown: {"save": file}, self.notice: ""}
 
 
+def _mask_told(mask: np.ndarray | None) -> dict[str, Any]:
+    """For the page, which warns of leaving what is painted."""
+    return {"painted": mask is not None and bool(mask.any()), "ticket": secrets.token_hex(4)}  # anew for every change
+
+
+def _given(told: Any) -> tuple[int, int] | None:
+    """The size that a picture had before the page shrunk it, as the page says."""
+    match told:
+        case {"given": [int(width), int(height)]}:
+            return width, height
+    return None
+
+
 def easel(titles: str, label: str, first: Path | None) -> Easel:
     """Lays out the easel and wires its tools; call inside the tab's column.
 
@@ -143,7 +187,7 @@ def easel(titles: str, label: str, first: Path | None) -> Easel:
         first: a picture to begin with.
     """
     source = take_in(first)[0] if first else None
-    held = gr.State(source)
+    held, last, due = gr.State(source), gr.State(), gr.State()
     with gr.Row(elem_classes="mg-easel-head"):
         gr.HTML(titles, apply_default_css=False)
         upload = gr.UploadButton("Open a picture", file_types=["image"], size="sm", elem_classes="mg-open")
@@ -163,12 +207,15 @@ def easel(titles: str, label: str, first: Path | None) -> Easel:
         label=label,
         show_label=False,
         height=440,
+        canvas_size=_CANVAS,
         elem_classes="mg-editor",
     )
+    gr.HTML(_OPENING, apply_default_css=False, elem_classes="mg-opening")
     notice = gr.HTML(elem_classes="mg-notices", apply_default_css=False)
     with gr.Row(elem_classes="mg-tools"):
         invert = gr.Button("Invert", size="sm")
         clear = gr.Button("Clear", size="sm")
+        undo = gr.Button("Undo", size="sm", elem_classes="mg-undo")  # static/easel.js undoes strokes before
         mask_upload = gr.UploadButton("Upload mask", file_types=["image"], size="sm", elem_classes="mg-mask-file")
         download = gr.Button("Download mask", size="sm")
         tokens = gr.Button("Show tokens", size="sm")
@@ -181,19 +228,26 @@ def easel(titles: str, label: str, first: Path | None) -> Easel:
         js_on_load=static("pictures.js") + static("easel.js"),
         apply_default_css=False,
         elem_classes="mg-shown",
+        longest=MAX_SIDE,
     )
-    parts = Easel(held, editor, empty, upload, notice, shown, edges, tokens)
-    known: set[Block] = {held, editor}
+    parts = Easel(held, last, editor, due, empty, upload, notice, shown, edges, tokens)
+    known: set[Block] = {held, last, editor}
     tools: dict[gr.Button, Callable[[Components], Components]] = {
         invert: lambda values: parts.changed(values, lambda mask, source: masks.invert(mask)),
         clear: lambda values: parts.changed(values, lambda mask, source: None),
+        undo: parts.undo,
         mark: parts.mark,
         download: parts.download,
     }
+    due.change(lambda value: (value, None) if value else gr.skip(), due, [editor, due], **QUIETLY)
     for button, work in tools.items():
         button.click(work, {*known, *edges} if button is mark else known, parts.parts, **QUIETLY)
-    upload.upload(parts.open, upload, parts.parts, **QUIETLY)
-    mask_upload.upload(
+    opened = upload.upload(
+        lambda values: parts.open(values, values[upload]), {*known, shown, upload}, parts.parts, **QUIETLY
+    )
+    loaded = mask_upload.upload(
         lambda values: parts.load(values, values[mask_upload]), {*known, mask_upload}, parts.parts, **QUIETLY
     )
+    for brought in (opened, loaded):
+        brought.failure(None, None, shown, js="() => [null]")
     return parts

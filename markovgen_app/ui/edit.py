@@ -88,7 +88,7 @@ def edit_tab(runtime: Runtime, limit: VisitorLimit, first: Path | None, *, metad
                 label="What it shows now", max_lines=4, placeholder="optional", **about("source_prompt", EditRequest)
             )
             method = gr.Radio(methods, value="full", label="Method", elem_classes="mg-method", visible=len(methods) > 1)
-            count = gr.Radio([1, 2, 3, 4], value=1, label="Candidates", elem_classes="mg-count")
+            count = gr.Radio([1, 2, 3, 4], value=1, label="Candidates", elem_classes=["mg-count", "mg-candidates"])
             fold("edit-advanced", "Advanced")
             with gr.Column(elem_id="edit-advanced", elem_classes="mg-advanced"):
                 seed = seed_control(elem_classes="mg-wide")

@@ -25,7 +25,7 @@ class GenerateHandlers(Handlers):
     """Text to pictures."""
 
     def work(self, values: Components, visitor: str | None) -> Iterator[Components]:
-        wanted = request_from(self.asked(values))
+        wanted = request_from(self.asked(values)).with_seed()
         self.limit.take(visitor, wanted.count)
         run = StageRun(wanted, metadata=values[self.metadata])
         for event in self.runtime.run(wanted):
@@ -33,10 +33,6 @@ class GenerateHandlers(Handlers):
                 yield {self.stage: run.result(event), self.notice: notice_html(" ".join(event.notes))}
             else:
                 yield {self.stage: run.step(event)}
-
-    def seed_note(self, seed: str) -> dict[str, Any]:
-        """A seed that is set makes every run the same: say so where the eye is, with the way back."""
-        return gr.update(value=f"Seed {seed[:12]} is kept: use a new one each time", visible=bool(seed.strip()))
 
 
 def generate_tab(runtime: Runtime, limit: VisitorLimit, examples: list[dict[str, Any]], *, metadata: bool) -> Handlers:
@@ -50,7 +46,6 @@ def generate_tab(runtime: Runtime, limit: VisitorLimit, examples: list[dict[str,
     with gr.Row(elem_id="tab-generate", elem_classes=["mg-tab", "mg-studio"]):
         with gr.Column(elem_classes="mg-ask"):
             head = ask("Describe a picture", "Run")
-            forget_seed = gr.Button(size="sm", visible=False, elem_id="forget-seed")
         with gr.Column(elem_classes="mg-picture"):
             stage = stage_block("stage", examples=examples)
         with gr.Column(elem_classes="mg-options"):
@@ -76,7 +71,6 @@ def generate_tab(runtime: Runtime, limit: VisitorLimit, examples: list[dict[str,
     controls = {"prompt": head.prompt, "method": method, "count": count, "seed": seed, **advanced}
     handlers = GenerateHandlers("generate", runtime, limit, controls, keep, stage, head.notice)
     wire(handlers, head, method)
-    seed.change(handlers.seed_note, seed, forget_seed, trigger_mode="always_last", **QUIETLY)
-    forget_seed.click(lambda: "", None, seed, **QUIETLY)
-    settings_file.upload(handlers.receive_file, settings_file, handlers.filled, **QUIETLY)
+    restored = settings_file.upload(handlers.receive_file, settings_file, handlers.filled, **QUIETLY)
+    restored.then(None, handlers.notice, js="(notice) => notice || window.markovgenStages?.['tab-generate']?.filled()")
     return handlers

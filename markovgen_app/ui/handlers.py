@@ -14,10 +14,10 @@ from gradio.blocks import Block
 
 from markovgen_app.errors import UserError
 from markovgen_app.pictures import read_settings
-from markovgen_app.requests import GenerateRequest
+from markovgen_app.requests import GenerateRequest, spoken
 from markovgen_app.runtime import Runtime
 
-from .controls import NOT_FOR_ALL, QUIETLY, Ask, is_read
+from .controls import NOT_FOR_ALL, QUIETLY, Ask, is_read, marked
 from .limits import VisitorLimit
 from .limits import visitor as visitor_of
 from .links import fields_of
@@ -25,6 +25,9 @@ from .words import hints_html, notice_html
 
 MODEL_QUEUE = "model"  # one concurrency group for all that uses the model
 _SETTLED_JS = "(text) => window.markovgenSettled ? window.markovgenSettled(text) : text"
+_BROKEN_OFF = (
+    "That did not start or broke off; nothing is lost. Many people may be waiting: press Run again in a minute."
+)
 
 Components = dict[Block, Any]
 log = logging.getLogger(__name__)
@@ -69,6 +72,11 @@ class Handlers(ABC):
         """
 
     @property
+    def named(self) -> Mapping[str, gr.components.Component]:
+        """All controls that requests are made of, by their fields."""
+        return self.controls
+
+    @property
     def inputs(self) -> set[Block]:
         """What `run` reads."""
         return {*self.controls.values(), self.metadata}
@@ -89,10 +97,20 @@ class Handlers(ABC):
             yield {self.notice: ""}
             yield from self.work(values, visitor_of(request))
         except UserError as error:
-            yield {self.notice: notice_html(str(error))}
+            yield {self.notice: self.answer(error)}
         except Exception:
             log.exception("a run failed")
             yield {self.notice: notice_html("Something went wrong while decoding: please try again.")}
+
+    def answer(self, error: UserError) -> str:
+        """A notice on a mistake, which calls the field as the page does."""
+        field = error.field or ""
+        if field not in self.named:
+            return notice_html(str(error))
+        message, called, label = str(error), spoken(field), self.named[field].label
+        if label != called and message.startswith(f"{called} "):
+            message = f"“{label}”{message.removeprefix(called)}"
+        return notice_html(message, field)
 
     def asked(self, values: Components) -> dict[str, Any]:
         """The controls' values by name."""
@@ -115,6 +133,11 @@ class Handlers(ABC):
         """Fills the controls with the settings inside a PNG file."""
         return self.fill(lambda: read_settings(path).model_dump()) if path else {}
 
+    def seed_note(self, seed: str | None) -> dict[str, Any]:
+        """A seed that is set makes every run the same: say so where the eye is, with the way back."""
+        kept = (seed or "").strip()
+        return gr.update(value=f"Seed {kept[:12]} is kept: use a new one each time", visible=bool(kept))
+
     def reuse_seed(self, event: gr.EventData) -> Components:
         """Puts the seed of what is on the stage into the seed control."""
         return {self.controls["seed"]: event.seed}
@@ -133,9 +156,16 @@ class Handlers(ABC):
             UserError: one line on the first field that is wrong.
         """
         request = request_from(fields)
+        self.check_method(request.method)
         if request.size not in self.runtime.pipeline.sizes:
             request = request.model_copy(update={"size": self.runtime.pipeline.sizes[-1]})
         return {control: getattr(request, name) for name, control in self.controls.items()}
+
+    def check_method(self, method: str) -> None:
+        """Raise UserError where the weights cannot run a method."""
+        methods = self.runtime.pipeline.methods
+        if method not in methods:
+            raise UserError(f"These weights cannot run the method {method[:40]!r}: choose among {', '.join(methods)}.")
 
 
 def wire(handlers: Handlers, ask: Ask, methods: gr.components.Component) -> None:
@@ -144,7 +174,11 @@ def wire(handlers: Handlers, ask: Ask, methods: gr.components.Component) -> None
     Args:
         methods: the control of the method, or of several.
     """
-    stage, filled = handlers.stage, handlers.filled
+    stage, filled, seed = handlers.stage, handlers.filled, handlers.controls["seed"]
+    there = f"window.markovgenStages?.[{json.dumps(f'tab-{handlers.tab}')}]"  # the stage, in the page
+    for name, control in handlers.named.items():
+        marked(control, name)
+    ask.run.click(None, None, handlers.notice, js="() => ''")
     running = ask.run.click(
         handlers.run,
         inputs=handlers.inputs,
@@ -155,13 +189,20 @@ def wire(handlers: Handlers, ask: Ask, methods: gr.components.Component) -> None
         concurrency_limit=handlers.runtime.concurrency,
         api_visibility="private",
     )
-    running.then(None, js=f"() => window.markovgenStages?.[{json.dumps(f'tab-{handlers.tab}')}]?.finish()")
+    running.then(None, js=f"() => {there}?.finish()")
+    broken_off = json.dumps(notice_html(_BROKEN_OFF))
+    running.failure(None, None, handlers.notice, js=f"() => ({there}?.fail() ? {broken_off} : undefined)")
     ask.stop.click(None, cancels=[running])
     ask.prompt.change(
         handlers.look_up_words, ask.prompt, ask.hints, trigger_mode="always_last", js=_SETTLED_JS, **QUIETLY
     )
-    stage.opened(handlers.open_link, None, filled, **QUIETLY)
-    stage.reuse(handlers.reuse_seed, None, [handlers.controls["seed"]], **QUIETLY)
+    opened = stage.opened(handlers.open_link, None, filled, **QUIETLY)
+    opened.then(None, None, [ask.prompt, seed], js="() => window.markovgenTabs.left()")
+    stage.reuse(handlers.reuse_seed, None, [seed], **QUIETLY)
+    seed.change(  # type: ignore[attr-defined]
+        handlers.seed_note, seed, ask.forget, trigger_mode="always_last", **QUIETLY
+    )
+    ask.forget.click(lambda: "", None, seed, **QUIETLY)
     not_for_all = {name: handlers.controls[name] for name in NOT_FOR_ALL if name in handlers.controls}
 
     def show_fields(chosen: str | list[str]) -> list[dict[str, Any]]:

@@ -22,7 +22,6 @@ from .handlers import Components, Handlers, wire
 from .limits import VisitorLimit
 from .source import Source
 from .stage import preview_url
-from .words import notice_html
 
 _TITLES = (
     '<h2 class="mg-easel-title mg-painted">Paint over what should change</h2>'
@@ -64,7 +63,7 @@ class InpaintHandlers(ChangeHandlers):
             pipeline = self.runtime.pipeline
             windows = next(patches(request, pipeline.size, pipeline.grid)).total
         except UserError as error:
-            return frame_html(source) + notice_html(str(error))
+            return frame_html(source) + self.answer(error)
         return frame_html(source, request, windows)
 
     def settings(self, fields: Any) -> Components:

@@ -62,8 +62,8 @@ def visitor(request: gr.Request) -> str | None:
     """A name for the visitor that lasts as long as the process: no address is kept. None on this machine itself.
 
     On Spaces every connection comes from a proxy, which writes the visitor's address in front of `X-Forwarded-For`.
-    Elsewhere the header is believed only from proxies that the server trusts (on this machine, or as FORWARDED_ALLOW_IPS
-    says), which is done before a request comes here.
+    Elsewhere the header is believed only from proxies that the server trusts (on this machine, or those that
+    FORWARDED_ALLOW_IPS names), which is done before a request comes here.
     """
     address = request.client.host if request.client else ""
     if os.environ.get("SPACE_ID"):

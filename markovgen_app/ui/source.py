@@ -55,17 +55,22 @@ class Source:
         return Image.open(io.BytesIO(self.png))
 
 
-def take_in(file: str | Path | bytes) -> tuple[Source, list[str]]:
+def take_in(file: str | Path | bytes, given: tuple[int, int] | None = None) -> tuple[Source, list[str]]:
     """A picture from a file, at most `MAX_SIDE` pixels long, and lines on what was done to it.
+
+    Args:
+        given: its size before it was shrunk on its way here, if it was.
 
     Raises:
         UserError: no picture, a damaged one, or one that is too large, too small or too long and thin.
     """
     opened = open_picture(file)
-    image, given, notes = opened.image, opened.image.size, list(opened.notes)
-    if max(given) > MAX_SIDE:
-        scale = MAX_SIDE / max(given)
-        image = image.resize((round(given[0] * scale), round(given[1] * scale)), Image.Resampling.LANCZOS)
+    image, notes = opened.image, list(opened.notes)
+    given = given or image.size
+    if max(image.size) > MAX_SIDE:
+        scale = MAX_SIDE / max(image.size)
+        image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
+    if image.size != given:
         notes.append(
             f"Shrunk from {given[0]:,} × {given[1]:,} to {image.width:,} × {image.height:,} pixels to work on it here;"
             " the command line keeps every pixel."
@@ -116,12 +121,14 @@ def painted(value: Mapping[str, Any] | None, source: Source) -> np.ndarray:
 
 
 def editor_value(source: Source, mask: np.ndarray | None = None) -> EditorValue:
-    """What the editor is to show: the picture, and a mask (H, W) if there is one."""
-    layers: list[Any] = []
-    if mask is not None and mask.any():
-        alpha = np.rint(mask * 255 * OPACITY).astype(np.uint8)
-        layers = [Image.merge("RGBA", [*Image.new("RGB", source.size, TINTS[0]).split(), Image.fromarray(alpha)])]
-    return {"background": source.image, "layers": layers, "composite": None}
+    """What the editor is to show: the picture, and a mask (H, W), empty where there is none.
+
+    The editor forgets what it could undo when a layer comes. Without one, undoing would take the picture away.
+    """
+    alpha = np.zeros(source.size[::-1], np.uint8) if mask is None else np.rint(mask * 255 * OPACITY).astype(np.uint8)
+    tint = Image.new("RGB", source.size, TINTS[0])
+    layer: Any = Image.merge("RGBA", [*tint.split(), Image.fromarray(alpha)])
+    return {"background": source.image, "layers": [layer], "composite": None}
 
 
 def before_picture(request: PictureRequest) -> Image.Image:

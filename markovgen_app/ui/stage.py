@@ -51,7 +51,7 @@ class StageRun:
     """Collects what the page shows of one run: every step, or where there are many, every so many and the newest.
 
     Args:
-        requests: what is done, one after the other; most often one.
+        requests: what is done, one after the other; most often one. Their seeds are settled.
         metadata: whether the PNG files carry their settings.
         before: URL of the picture that is changed, if one is.
         captions: of the requests' pictures, if they have any.
@@ -78,6 +78,7 @@ class StageRun:
             if captions
             else None,
             "count": sum(request.count for request in requests),
+            "seeds": [seed for request in requests for seed in request.seeds],
             "fraction": 0.0,
             "label": "",
             "frames": [],

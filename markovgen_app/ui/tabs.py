@@ -42,7 +42,9 @@ class Workplace:
             js = f"(...values) => window.markovgenTabs.entered({json.dumps(name)}, {json.dumps(list(carried))}, values)"
             tab.select(None, everything, carried[name], js=js, **QUIETLY)
             self._handlers[name].stage.send(self.send, held, [self.tabs, *filled], **QUIETLY)
-        page.load(self.open, None, self.tabs, **QUIETLY)
+        opened = page.load(self.open, None, self.tabs, **QUIETLY)
+        js = f"() => window.markovgenTabs.restored({json.dumps(list(carried))})"
+        opened.then(None, None, [self.tabs, *everything], js=js)
 
     def send(self, values: Components, event: gr.EventData) -> Components:
         """Fills in the tab that a picture was sent to, and goes there."""
@@ -52,4 +54,5 @@ class Workplace:
     def open(self, request: gr.Request) -> Any:
         """Goes to the tab that the page's link names."""
         name = request.query_params.get("tab", "")
-        return gr.Tabs(selected=name) if name in self._tabs else gr.skip()
+        there = [getattr(tab, "id", None) for tab in self.tabs.children]
+        return gr.Tabs(selected=name) if name in there else gr.skip()

@@ -69,6 +69,7 @@ def hints_html(unknown: Mapping[str, Sequence[str]]) -> str:
     return "".join(lines)
 
 
-def notice_html(message: str) -> str:
-    """One line that says what to do next; empty for an empty message."""
-    return f'<p class="mg-notice" role="alert">{escape(message)}</p>' if message else ""
+def notice_html(message: str, field: str | None = None) -> str:
+    """One line that says what to do next; empty for an empty message. `page.js` leads to the field that it is about."""
+    about = f' data-field="{escape(field)}"' if field else ""
+    return f'<p class="mg-notice" role="alert"{about}>{escape(message)}</p>' if message else ""

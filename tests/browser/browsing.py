@@ -16,6 +16,7 @@ RESULTS = Path(__file__).parents[2] / "test-results"
 FAILED = pytest.StashKey[list[str]]()
 
 PATIENCE = 120_000  # ms; generous, because other tests share the cores
+DOUBLE_CLICK = 500  # ms for which Stop and Run do not take a click that was meant for the other
 OpenPage = Callable[..., Page]
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--disable-background-networking"]
 

@@ -48,9 +48,9 @@ def tiny_runtime(*, field: bool = True) -> Runtime:
     return Runtime(pipeline, torch.device("cpu"), torch.float32, step_seconds=0.08, decode_seconds=0.05)
 
 
-def served(runtime: Runtime, examples: Path) -> Iterator[str]:
-    """The address of an app, until it is closed."""
-    settings = Settings(port=free_port())
+def served(runtime: Runtime, examples: Path, **options: Any) -> Iterator[str]:
+    """The address of an app, until it is closed; `options` are settings."""
+    settings = Settings(port=free_port(), **options)
     page = build(runtime, settings, examples=examples)
     launch(page, settings, prevent_thread_lock=True, quiet=True, _frontend=False)  # no look whether it answers in 3 s
     yield f"http://127.0.0.1:{settings.port}/"
@@ -83,6 +83,12 @@ def ladder_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of an app whose weights make pictures of 32 and 64 px, without examples."""
     runtime = Runtime(tiny_ladder(), torch.device("cpu"), torch.float32, step_seconds=0.08, decode_seconds=0.05)
     yield from served(runtime, tmp_path_factory.mktemp("nothing"))
+
+
+@pytest.fixture(scope="session")
+def narrow_url(runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of an app in whose line one may wait, without examples."""
+    yield from served(runtime, tmp_path_factory.mktemp("nothing"), queue_size=1)
 
 
 @pytest.fixture(scope="session")

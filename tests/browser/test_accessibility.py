@@ -25,7 +25,8 @@ def assert_clean(page: Page) -> None:
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (768, "dark"), (1440, "light")])
 def test_words_and_what_came_of_them(open_page: OpenPage, width: int, scheme: str) -> None:
-    page = open_page("?p=a+wombat", width=width, scheme=scheme)
+    page = open_page(width=width, scheme=scheme)
+    page.get_by_label("Describe a picture").fill("a wombat")
     page.get_by_role("button", name="Advanced").click()
     page.get_by_role("button", name="Confidence").click()
     page.locator(".mg-hint").wait_for()

@@ -155,6 +155,40 @@ def test_the_line_moves_by_keyboard_and_pointer(open_page: OpenPage) -> None:
     expect(left).to_have_css("clip-path", "inset(0px 75% 0px 0px)")
 
 
+def test_the_left_picture_is_seen_alone_while_the_button_is_held(open_page: OpenPage) -> None:
+    page = open_page("?tab=compare", width=390, has_touch=True, is_mobile=True)
+    frame = tab(page).locator(".mg-divide")
+    left, button = frame.locator(".mg-left"), tab(page).get_by_role("button", name="Before")
+    expect(frame).to_have_css("touch-action", "pan-y pinch-zoom")
+    box = at_rest(button)
+    touch = page.context.new_cdp_session(page)
+    point = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]})
+    expect(left).to_have_css("clip-path", "none")
+    expect(button).to_have_attribute("aria-pressed", "true")
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    expect(left).to_have_css("clip-path", "inset(0px 50% 0px 0px)")
+    expect(slider(page), "the line stays").to_have_value("50")
+    button.focus()
+    for key in ("Space", "Enter"):
+        page.keyboard.down(key)
+        expect(left).to_have_css("clip-path", "none")
+        page.keyboard.up(key)
+        expect(left).to_have_css("clip-path", "inset(0px 50% 0px 0px)")
+
+
+def test_an_example_comes_into_sight_and_keeps_the_focus(open_page: OpenPage) -> None:
+    page = open_page("?tab=compare", width=390)
+    last = tab(page).locator(".mg-shelf button").last
+    words = last.inner_text()
+    last.focus()
+    page.keyboard.press("Enter")
+    expect(tab(page).locator(".mg-prompt")).to_have_text(words)
+    expect(tab(page).locator(".mg-prompt")).to_be_in_viewport()
+    expect(last).to_be_focused()
+    expect(tab(page).locator('.mg-shelf button[aria-pressed="true"]')).to_have_text(words)
+
+
 def test_the_line_moves_by_touch(open_page: OpenPage) -> None:
     page = open_page(LINK, width=390, has_touch=True)
     compare(page)
@@ -259,7 +293,6 @@ def test_mistakes_are_answered_beside_the_prompt(open_page: OpenPage, field: str
     expect(page.get_by_role("alert")).to_contain_text(says)
     expect(control).to_have_value(value)
     expect(tab(page).get_by_role("button", name="Compare", exact=True)).to_be_visible()
-    expect(tab(page).locator(".mg-card")).to_have_count(3)
 
 
 def test_a_link_leads_to_its_comparison(open_page: OpenPage) -> None:
@@ -277,6 +310,9 @@ def test_a_link_leads_to_its_comparison(open_page: OpenPage) -> None:
     again = open_page("?" + address.partition("?")[2])
     expect(prompt_box(again)).to_have_value("two owls")
     expect(seed_box(again)).to_have_value("12")
+    expect(tab(again).locator(".mg-shelf button")).to_have_count(3)
+    expect(tab(again).locator(".mg-empty")).to_have_text("Press Compare to make the pictures of this link.")
+    expect(tab(again).locator(".mg-card"), "an example beside another prompt would mislead").to_have_count(0)
 
 
 def test_a_broken_link_says_so(open_page: OpenPage) -> None:
@@ -336,12 +372,21 @@ def test_earlier_comparisons_stay(open_page: OpenPage) -> None:
 def test_settings_are_copied(open_page: OpenPage) -> None:
     page = open_page(LINK, permissions=["clipboard-read", "clipboard-write"])
     compare(page)
-    press(page, "Copy settings")
+    whole, one = tab(page).locator(".mg-take"), card(page, "Early exit")
+
+    def copied() -> str:
+        return str(page.evaluate("navigator.clipboard.readText()"))
+
+    whole.get_by_role("button", name="Copy settings").click()
     expect(tab(page).locator(".mg-live")).to_have_text("Copied")
-    settings = json.loads(page.evaluate("navigator.clipboard.readText()"))
+    settings = json.loads(copied())
     assert settings["methods"] == ["full", "early-exit", "markovgen"] and settings["seed"] == 7
-    press(page, "Copy link")
-    until(page, lambda: page.evaluate("navigator.clipboard.readText()") == page.url, "the link was not copied")
+    whole.get_by_role("button", name="Copy link").click()
+    until(page, lambda: copied() == page.url, "the link was not copied")
+    one.get_by_role("button", name="Copy settings").click()
+    until(page, lambda: '"method": "early-exit"' in copied(), "the settings of one method were not copied")
+    one.get_by_role("button", name="Copy link").click()
+    until(page, lambda: copied().endswith("?p=a+panda+on+a+brick+wall&m=early-exit&seed=7&steps=8"), "nor its link")
 
 
 def test_without_a_field_the_others_are_compared(open_page: OpenPage, bare_url: str) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
-from browsing import OpenPage, finished, until
-from playwright.sync_api import Locator, Page, expect
+from browsing import OpenPage, at_rest, finished, until
+from PIL import Image
+from playwright.sync_api import Locator, Page, Route, expect
 
 from markovgen_app.decoding import editing
 
@@ -30,6 +35,44 @@ def press(page: Page, name: str) -> None:
     tab(page).get_by_role("button", name=name, exact=True).click()
 
 
+def mark(page: Page, **edges: int) -> None:
+    """Marks a rectangle."""
+    for edge, value in edges.items():
+        tab(page).locator(".mg-rectangle").get_by_label(edge.capitalize(), exact=True).fill(str(value))
+    press(page, "Mark")
+
+
+def stroke(page: Page) -> None:
+    """A short stroke with the brush, in the middle of the picture."""
+    editor = tab(page).locator(".mg-editor")
+    expect(editor.get_by_text(re.compile(r"[2-9]\d\d%"))).to_be_visible()  # the picture fills its canvas
+    box = at_rest(editor.locator("canvas").first)
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x - 30, y)
+    page.mouse.down()
+    page.mouse.move(x + 30, y, steps=6)
+    page.mouse.up()
+
+
+def mask_of(page: Page) -> np.ndarray:
+    """The mask as it arrives on the server, and comes back as a file."""
+    with page.expect_download() as download:
+        press(page, "Download mask")
+    return np.asarray(Image.open(download.value.path())) > 127
+
+
+def expect_mask(page: Page, mask: np.ndarray) -> None:
+    until(page, lambda: np.array_equal(mask_of(page), mask), "another mask arrives")
+
+
+def picture_input(page: Page) -> Locator:
+    return tab(page).locator(".mg-source input[type=file]").first
+
+
+def opening(page: Page) -> Locator:
+    return tab(page).locator(".mg-opening").get_by_role("status", include_hidden=True)
+
+
 def test_one_picture_and_a_strip_at_three_strengths(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(editing, "ROUNDS", 12)  # of the app in this process: nobody has to watch 175 of them
     page = open_page()
@@ -42,7 +85,9 @@ def test_one_picture_and_a_strip_at_three_strengths(open_page: OpenPage, monkeyp
     subtle = finished(tab(page))
     expect(tab(page).get_by_role("slider", name="Line between Before and After")).to_be_visible()
 
+    expect(tab(page).locator(".mg-candidates")).to_be_visible()
     tab(page).get_by_role("radio", name="All three").check()
+    expect(tab(page).locator(".mg-candidates"), "they are one a strength").to_be_hidden()
     press(page, "Run")
     expect(tab(page).locator(".mg-mine button")).to_have_count(4)
     strong = finished(tab(page))
@@ -76,3 +121,132 @@ def test_a_picture_that_is_kept_whole(open_page: OpenPage) -> None:
     edges.get_by_label("Left", exact=True).fill("129")
     press(page, "Mark")
     expect(alerts.first).to_contain_text("The rectangle is empty")
+
+
+def test_what_is_painted_can_be_undone(open_page: OpenPage) -> None:
+    page = open_page()
+    go(page)
+    strokes = tab(page).locator(".mg-editor").get_by_role("button", name="Undo")
+    expect(strokes, "the picture itself is nothing to undo").to_be_disabled()
+    mark(page, left=8, top=0, right=56, bottom=24)
+    marked = np.zeros((128, 128), bool)
+    marked[:24, 8:56] = True
+    expect_mask(page, marked)
+    stroke(page)
+    until(page, lambda: bool((mask_of(page) & ~marked).any()), "the stroke does not arrive")
+    page.keyboard.press("Control+z")
+    expect(strokes).to_be_disabled()
+    expect_mask(page, marked)
+    page.keyboard.press("Control+z")
+    expect_mask(page, np.zeros_like(marked))
+    tab(page).locator(".mg-undo").click()
+    expect_mask(page, marked)
+    stroke(page)
+    expect(strokes).to_be_enabled()
+    tab(page).locator(".mg-undo").click()
+    expect(strokes, "strokes come first").to_be_disabled()
+    expect_mask(page, marked)
+    words = tab(page).get_by_label("What should the picture show?")
+    words.press("Control+z")
+    expect_mask(page, marked)
+
+
+def test_leaving_what_is_painted_is_warned_of(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(editing, "ROUNDS", 4)
+    page = open_page()
+    go(page)
+
+    def warned() -> bool:
+        return bool(page.evaluate("!dispatchEvent(new Event('beforeunload', { cancelable: true }))"))
+
+    assert not warned()
+    stroke(page)
+    assert warned()
+    press(page, "Clear")
+    until(page, lambda: not warned(), "nothing is painted any more")
+    mark(page, left=0, top=0, right=64, bottom=64)
+    until(page, warned, "a rectangle is painted")
+    press(page, "Run")
+    finished(tab(page))
+    assert not warned()
+
+
+def test_a_phones_photo_is_shrunk_before_it_travels(open_page: OpenPage, tmp_path: Path) -> None:
+    upright = np.zeros((5712, 4284, 3), np.uint8)
+    upright[:2856] = (220, 30, 30)
+    upright[2856:] = (30, 30, 220)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side in the file
+    Image.fromarray(np.rot90(upright)).save(tmp_path / "IMG_0001.jpg", exif=exif)
+    page = open_page()
+    go(page)
+
+    def slowly(route: Route) -> None:
+        expect(opening(page)).to_have_text("Opening the picture …")
+        route.continue_()
+
+    page.route("**/upload*", slowly)
+    picture_input(page).set_input_files(tmp_path / "IMG_0001.jpg")
+    said = "Shrunk from 4,284 × 5,712 to 768 × 1,024 pixels"
+    expect(tab(page).get_by_role("alert")).to_contain_text(said)
+    expect(opening(page)).to_have_text("")
+    colours = page.evaluate(
+        """async (input) => {
+          const picture = await createImageBitmap(input.files[0]);
+          const context = new OffscreenCanvas(picture.width, picture.height).getContext("2d");
+          context.drawImage(picture, 0, 0);
+          return [100, 900].map((y) => [...context.getImageData(300, y, 1, 1).data].slice(0, 3));
+        }""",
+        picture_input(page).element_handle(),
+    )
+    assert np.abs(np.subtract(colours, [(220, 30, 30), (30, 30, 220)])).max() < 12, "upright"
+    until(page, lambda: mask_of(page).shape == (1024, 768), "the picture does not arrive")
+    mask = np.zeros((5712, 4284), np.uint8)
+    mask[:2856] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    tab(page).locator(".mg-source input[type=file]").last.set_input_files(tmp_path / "mask.png")
+    until(page, lambda: 0.49 < mask_of(page).mean() < 0.51, "nor does a mask of the photo")
+
+
+def test_files_that_cannot_be_opened_are_told_beside_the_picture(open_page: OpenPage) -> None:
+    page = open_page()
+    go(page)
+    for name, kind, size, says in (
+        ("letter.pdf", "application/pdf", 99, "letter.pdf is no picture that can be read: choose a PNG"),
+        ("scan.tif", "image/tiff", 11 * 2**20, "scan.tif has more than 10 MB: save it smaller"),
+    ):
+        picture_input(page).set_input_files({"name": name, "mimeType": kind, "buffer": bytes(size)})
+        expect(opening(page)).to_contain_text(says)
+    picture_input(page).set_input_files({"name": "scan.tif", "mimeType": "image/tiff", "buffer": bytes(99)})
+    expect(tab(page).get_by_role("alert")).to_contain_text("scan.tif is no picture that can be read")
+    expect(opening(page)).to_have_text("")
+
+
+def test_pasted_text_opens_no_picture(open_page: OpenPage) -> None:
+    """Office programs put a picture of the text beside the text."""
+    page = open_page()
+    go(page)
+    buffer = io.BytesIO()
+    Image.new("RGB", (48, 32), "teal").save(buffer, "PNG")
+    words = tab(page).get_by_label("What should the picture show?").element_handle()
+
+    def paste(target: object, *texts: str) -> bool:
+        """Whether the page takes it for itself."""
+        taken = page.evaluate(
+            """async ([target, png, texts]) => {
+              const data = new DataTransfer();
+              const file = await (await fetch(`data:image/png;base64,${png}`)).blob();
+              data.items.add(new File([file], "image.png", { type: "image/png" }));
+              for (const text of texts) data.setData("text/plain", text);
+              const event = new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
+              return !(target ?? document.body).dispatchEvent(event);
+            }""",
+            [target, base64.b64encode(buffer.getvalue()).decode(), list(texts)],
+        )
+        return bool(taken)
+
+    assert not paste(words, "an owl")
+    expect(opening(page)).to_have_text("")
+    assert paste(words), "a picture alone is meant for the easel"
+    until(page, lambda: mask_of(page).shape == (32, 48), "the picture does not arrive")
+    assert paste(None, "an owl")

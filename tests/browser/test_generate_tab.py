@@ -8,12 +8,13 @@ import re
 from pathlib import Path
 
 import pytest
-from browsing import OpenPage, Turnstile, finished, step_by_step
+from browsing import DOUBLE_CLICK, OpenPage, Turnstile, finished, step_by_step
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import JSHandle, Locator, Page, expect
 
 from markovgen_app.pictures import read_settings
 from markovgen_app.runtime import Runtime
+from markovgen_app.ui import stage
 
 pytestmark = pytest.mark.browser
 
@@ -115,11 +116,12 @@ def test_detail_is_added_in_a_second_stage_where_the_weights_have_one(open_page:
     assert Image.open(io.BytesIO(finish(page))).size == (64, 64)
     film = page.locator(".mg-film button")
     expect(film.last).to_have_text("fine 3")
-    page.get_by_role("button", name="Step fine 2").click()
+    expect(page.get_by_role("button", name="Download 8×", exact=True)).to_be_visible()
+    page.get_by_role("button", name="fine step 2 of 3").click()
     expect(label(page)).to_have_text("fine step 2 of 3")
     page.locator("[data-act=heat]").click()
     expect(page.locator(".mg-legend")).to_contain_text("of 64 tokens decided")
-    page.get_by_role("button", name="Step 2", exact=True).click()
+    page.get_by_role("button", name="step 2 of 24", exact=True).click()
     expect(page.locator(".mg-legend")).to_contain_text("of 16 tokens decided")
 
     page.locator("#advanced").get_by_label("32 × 32 px").check()
@@ -158,8 +160,9 @@ def test_four_pictures_and_the_confidence_overlay(open_page: OpenPage) -> None:
 
 def test_stop_leaves_the_last_picture_and_frees_the_place(open_page: OpenPage, runtime: Runtime) -> None:
     page = open_page()
+    prompt_box(page).fill(PROMPT)
     with step_by_step(runtime) as turnstile:
-        run(page)
+        page.locator(".mg-run:visible").dblclick()
         expect(label(page)).to_have_text("Waiting for a free place")
         do_some_steps(page, turnstile)
         page.keyboard.press("Escape")
@@ -167,6 +170,8 @@ def test_stop_leaves_the_last_picture_and_frees_the_place(open_page: OpenPage, r
     expect(picture(page)).to_be_visible()
     advanced(page)
     stopped = label(page).inner_text()
+    page.get_by_role("button", name="Reuse seed").click()
+    expect(control(page, "Seed")).to_have_value(seed_of(page))
 
     control(page, "Steps").fill("3")
     run(page)
@@ -181,10 +186,55 @@ def test_a_second_visitor_waits_in_line(open_page: OpenPage, runtime: Runtime) -
         run(first)
         expect(label(first)).to_have_text("Waiting for a free place")
         run(second, "a fox in the forest")
-        expect(label(second)).to_have_text("Waiting: you are next in line")
+        for place in (label(second), second.locator(".mg-queue"), second.locator("#tab-generate .mg-live")):
+            expect(place).to_have_text("Waiting: you are next in line")
+        first.wait_for_timeout(DOUBLE_CLICK)
         first.get_by_role("button", name="Stop", exact=True).click()
         expect(first.get_by_role("button", name="Run", exact=True)).to_be_visible()
     finish(second)
+    expect(second.locator(".mg-queue")).to_have_text("")
+
+
+def test_a_full_queue_says_so_and_takes_nothing(open_page: OpenPage, narrow_url: str, runtime: Runtime) -> None:
+    first, second = open_page(address=narrow_url), open_page(address=narrow_url)
+    with step_by_step(runtime) as turnstile:
+        run(first)
+        do_some_steps(first, turnstile)
+        first.get_by_role("tab", name="Compare").click()
+        first.locator(".mg-run:visible").click()
+        expect(first.locator("#tab-compare .mg-label")).to_have_text("Waiting: you are next in line")
+        for _ in range(2):
+            run(second, "a fox in the forest")
+            expect(second.locator("#tab-generate").get_by_role("alert")).to_contain_text("press Run again in a minute")
+            expect(second.get_by_role("button", name="Run", exact=True)).to_be_visible()
+            expect(prompt_box(second)).to_have_value("a fox in the forest")
+    finished(first.locator("#tab-generate"))
+    expect(first.locator("#tab-compare .mg-live")).to_have_text("The comparison is ready")
+    run(second)
+    finish(second)
+    expect(second.locator("#tab-generate").get_by_role("alert")).to_have_count(0)
+
+
+def test_a_run_that_fails_midway_keeps_its_last_step_and_the_keyboard(
+    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = open_page()
+    prompt_box(page).fill(PROMPT)
+    told = []
+
+    def packed(*step: object) -> str:
+        told.append(step)
+        if len(told) > 3:
+            raise RuntimeError("the fourth step cannot be told")
+        return ""
+
+    monkeypatch.setattr(stage, "pack_tokens", packed)
+    start = page.get_by_role("button", name="Run", exact=True)
+    start.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("Something went wrong")
+    expect(label(page)).to_have_text("Stopped at base 3/24")
+    expect(start).to_be_focused()
 
 
 @pytest.mark.parametrize(
@@ -206,13 +256,21 @@ def test_mistakes_are_answered_beside_the_prompt(
     if field:
         advanced(page)
         control(page, field).fill(value)
-    run(page, prompt)
-    expect(page.get_by_role("alert")).to_contain_text(says)
+        page.get_by_role("button", name="Advanced").click()
+        expect(control(page, field)).to_be_hidden()
+    for _ in range(2):
+        run(page, prompt)
+        expect(page.get_by_role("alert")).to_contain_text(says)
+        wrong = control(page, field) if field else prompt_box(page)
+        expect(wrong).to_have_attribute("aria-invalid", "true")
+        expect(wrong).to_be_focused()
     expect(page.get_by_role("button", name="Run", exact=True)).to_be_visible()
     expect(prompt_box(page)).to_have_value(prompt)
     assert picture(page).get_attribute("src") == shown
     if field:
         expect(control(page, field)).to_have_value(value)
+    wrong.fill("1")
+    expect(wrong).not_to_have_attribute("aria-invalid", "true")
 
 
 def test_unknown_words_can_be_swapped(open_page: OpenPage) -> None:
@@ -268,6 +326,61 @@ def test_a_broken_link_says_so(open_page: OpenPage) -> None:
     expect(page.get_by_role("alert")).to_contain_text("Seed must be a whole number")
 
 
+def test_what_was_made_and_typed_outlives_a_reload(open_page: OpenPage) -> None:
+    page = open_page()
+    advanced(page)
+    control(page, "Steps").fill("3")
+    run(page)
+    made = finish(page)
+    prompt_box(page).fill("a fox in the forest")
+    page.reload()
+    expect(prompt_box(page)).to_have_value("a fox in the forest")
+    expect(control(page, "Seed")).to_have_value("")
+    expect(page.locator(".mg-mine button")).to_have_count(1)
+    assert finish(page) == made
+
+    page.get_by_role("tab", name="Inpaint").click()
+    elsewhere = page.get_by_label("What should be there?")
+    expect(elsewhere).to_have_value("a fox in the forest")
+    elsewhere.fill("an owl")
+    page.reload()
+    expect(page.get_by_role("tab", name="Inpaint")).to_have_attribute("aria-selected", "true")
+    expect(elsewhere).to_have_value("an owl")
+
+    address = page.url.partition("?")[0]
+    page.goto(f"{address}?p=two+owls&seed=5")
+    expect(prompt_box(page)).to_have_value("two owls")
+    expect(page.locator("#tab-generate .mg-empty")).to_have_text("Press Run to make the picture of this link.")
+    page.goto(f"{address}?tab=about")
+    expect(page.get_by_role("heading", name="What this model knows")).to_be_visible()
+
+
+def test_on_a_phone_the_page_goes_where_something_happened(open_page: OpenPage) -> None:
+    page = open_page(width=390, has_touch=True)
+    page.locator(".mg-examples button").last.click()
+    expect(page.locator("#tab-generate .mg-frame").first).to_be_in_viewport()
+    for button in ("Reuse seed", "Use settings"):
+        page.get_by_role("button", name=button).click()
+        expect(prompt_box(page)).to_be_in_viewport()
+        expect(page.locator("#tab-generate .mg-live")).to_have_text("Settings are filled in")
+    expect(control(page, "Seed")).to_have_css("font-size", "16px")
+    page.get_by_role("button", name="Edit by words", exact=True).click()
+    expect(page.get_by_role("tab", name="Edit by words")).to_have_attribute("aria-selected", "true")
+    expect(page.get_by_role("tab", name="Edit by words")).to_be_in_viewport()
+
+
+def dragged(page: Page, file: Path) -> JSHandle:
+    """A file as it hangs on the pointer."""
+    return page.evaluate_handle(
+        """(encoded) => {
+            const data = new DataTransfer(), bytes = Uint8Array.from(atob(encoded), (each) => each.charCodeAt(0));
+            data.items.add(new File([bytes], "picture.png", { type: "image/png" }));
+            return data;
+        }""",
+        base64.b64encode(file.read_bytes()).decode(),
+    )
+
+
 def test_downloads_carry_settings_that_restore(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page()
     advanced(page)
@@ -292,9 +405,17 @@ def test_downloads_carry_settings_that_restore(open_page: OpenPage, tmp_path: Pa
     expect(other.get_by_role("alert")).to_contain_text("no MarkovGen settings")
     expect(prompt_box(other)).to_have_value(PROMPT)
 
+    prompt_box(other).fill("something else")
+    file = dragged(other, tmp_path / "512.png")
+    other.locator("#tab-generate .mg-shelves").dispatch_event("drop", {"dataTransfer": file})
+    expect(prompt_box(other)).to_have_value(PROMPT)
+    expect(other.locator("#tab-generate .mg-live")).to_have_text("Settings are filled in")
+    beside = "(dataTransfer) => new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true })"
+    assert not other.evaluate(f"(data) => document.body.dispatchEvent(({beside})(data))", file), "the page stays"
+
 
 def test_day_and_night(open_page: OpenPage) -> None:
-    page = open_page(scheme="dark")
+    page = open_page("?__theme=system", scheme="dark")
     expect(page.locator("body.dark")).to_have_count(1)
     page.get_by_role("button", name="Day or night").click()
     expect(page.locator("body.dark")).to_have_count(0)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browsing import OpenPage, at_rest, finished, step_by_step, until
+from browsing import DOUBLE_CLICK, OpenPage, at_rest, finished, step_by_step, until
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
@@ -110,8 +110,10 @@ def test_a_stroke_changes_what_it_covers_and_stays(open_page: OpenPage, runtime:
     with step_by_step(runtime):
         press(page, "Run")
         expect(tab(page).locator(".mg-label")).to_have_text("Waiting for a free place")
+        page.wait_for_timeout(DOUBLE_CLICK)
         press(page, "Stop")
         expect(tab(page).get_by_role("button", name="Run", exact=True)).to_be_visible()
+    page.wait_for_timeout(DOUBLE_CLICK)
     press(page, "Run")
     finish(page, 2)
     until(page, lambda: np.array_equal(before(page), after), "it does not go on from the result")
@@ -162,7 +164,10 @@ def test_a_picture_is_sent_here_and_widened(open_page: OpenPage) -> None:
     page.locator("#tab-generate").get_by_role("button", name="Inpaint", exact=True).click()
     expect(prompt_box(page)).to_have_value("two owls")
     tab(page).get_by_role("button", name="Advanced").click()
-    expect(tab(page).get_by_label(re.compile(r"^\s*Seed\b"))).to_have_value("12")
+    seed = tab(page).get_by_label(re.compile(r"^\s*Seed\b"))
+    expect(seed).to_have_value("12")
+    tab(page).get_by_role("button", name="Seed 12 is kept: use a new one each time").click()
+    expect(seed).to_have_value("")
 
     tab(page).get_by_label("Widen the picture").check()
     press(page, "Run")

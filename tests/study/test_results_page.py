@@ -96,6 +96,20 @@ def test_cookies_cannot_be_forged_and_die_with_the_password(open_site: Any, monk
     assert http.get("/results", headers={"Cookie": f"study-results={cookie}"}).status_code == 401
 
 
+def test_where_no_cookie_is_kept_a_way_in_is_said(open_site: Any) -> None:
+    """As in a frame on another site, which browsers keep no strict cookies for."""
+    _, http = open_site()
+    entered = http.post("/results/enter", data={"password": PASSWORD}, follow_redirects=False)
+    assert entered.headers["location"] == "../results?entered"
+    kept = http.get("/results?entered", follow_redirects=False)
+    assert kept.status_code == 303 and kept.headers["location"] == "results", "a reload later on says nothing wrong"
+    http.cookies.clear()
+    refused = http.get("/results?entered")
+    assert refused.status_code == 401 and "Your browser keeps no cookie here" in refused.text
+    assert '<a href="results" target="_blank" rel="noopener">' in refused.text
+    assert "keeps no cookie" not in http.get("/results").text + http.get("/results?wrong").text
+
+
 def test_without_a_password_nobody_gets_in(open_site: Any) -> None:
     _, http = open_site(admin_password=None)
     assert "No password is set" in http.get("/results").text
@@ -196,6 +210,19 @@ def test_new_votes_show_and_withdrawn_ones_vanish(open_site: Any) -> None:
     keys = site.bundle.keys
     site.store.withdraw(keys.withdrawal_hash(keys.withdrawal_code(session.rater)))
     assert json.loads(http.get("/results/results.json").content)["raters"] == 0
+
+
+def test_the_state_of_the_study_is_that_of_now(open_site: Any) -> None:
+    """Joining, closing and opening again are no votes."""
+    site, http = open_site()
+    enter(http)
+    assert "the study is open" in http.get("/results").text
+    join(site.store, site.bundle)
+    assert "0 <small>of 1</small>" in http.get("/results").text
+    site.store.close()
+    assert "the study is closed on 20" in http.get("/results").text
+    site.store.reopen()
+    assert "the study is open" in http.get("/results").text
 
 
 def test_an_analysis_is_not_repeated_at_every_vote(open_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from markovgen_app.ui.changes import ChangeHandlers
 from markovgen_app.ui.edit import EditHandlers, edit_tab
 from markovgen_app.ui.inpaint import InpaintHandlers, inpaint_tab
 from markovgen_app.ui.limits import VisitorLimit
-from markovgen_app.ui.source import editor_value
+from markovgen_app.ui.source import editor_value, painted
 from markovgen_app.ui.stage import preview_url
 
 
@@ -44,6 +44,13 @@ def values(handlers: ChangeHandlers, mask: np.ndarray | None = None, **fields: A
     read[handlers.easel.editor] = editor_value(read[handlers.easel.source], mask)
     named = {**handlers.controls, **{name: part for own in handlers.own.values() for name, part in own.items()}}
     return read | {named[name]: value for name, value in fields.items()}
+
+
+def mask_in(handlers: ChangeHandlers, answer: dict[Any, Any]) -> np.ndarray:
+    """The mask that an answer has the editor show."""
+    easel = handlers.easel
+    shown = answer.get(easel.due) or answer[easel.editor]
+    return painted(shown.get("value", shown), answer.get(easel.source, easel.source.value))
 
 
 def half() -> np.ndarray:
@@ -103,13 +110,13 @@ def test_a_picture_from_another_tab_brings_its_words_and_seed(tabs: dict[str, Ch
     assert filled[handlers.controls["prompt"]] == "two owls" and filled[handlers.controls["seed"]] == 12
     assert handlers.own["edit"]["strength"] not in filled
     assert filled[handlers.easel.source].image.tobytes() == image.tobytes()
-    assert filled[handlers.easel.editor].value["layers"] == [], "its mask was for another picture"
+    assert not mask_in(handlers, filled).any(), "its mask was for another picture"
     event = SimpleNamespace(settings=None, src=preview_url(image))
     filled = handlers.receive(values(handlers, half()), event)  # type: ignore[arg-type]
-    assert len(filled[handlers.easel.editor].value["layers"]) == 1, "a result as the next input keeps the mask"
+    assert np.array_equal(mask_in(handlers, filled), half()), "a result as the next input keeps the mask"
     event = SimpleNamespace(settings=None, src=preview_url(image.resize((48, 32))))
     filled = handlers.receive(values(handlers, half()), event)  # type: ignore[arg-type]
-    assert filled[handlers.easel.editor].value["layers"] == [], "which does not fit another size"
+    assert not mask_in(handlers, filled).any(), "which does not fit another size"
     event = SimpleNamespace(settings=None, src="data:image/png;base64,AAAA")
     assert set(handlers.receive(values(handlers), event)) == {handlers.easel.notice}  # type: ignore[arg-type]
 
@@ -131,6 +138,46 @@ def test_a_broken_file_changes_nothing(tabs: dict[str, ChangeHandlers], tmp_path
     (tmp_path / "huge.png").write_bytes(huge.getvalue())
     easel = tabs["edit"].easel
     for name, says in (("words.png", "no picture that can be read"), ("huge.png", "shrink it")):
-        assert set(answer := easel.open(str(tmp_path / name))) == {easel.notice} and says in answer[easel.notice]
-        answer = easel.load(values(tabs["edit"]), str(tmp_path / name))
-        assert set(answer) == {easel.notice} and says in answer[easel.notice]
+        there = values(tabs["edit"]) | {easel.shown: None}
+        for answer in (easel.open(there, str(tmp_path / name)), easel.load(there, str(tmp_path / name))):
+            assert set(answer) == {easel.notice, easel.shown} and says in answer[easel.notice]
+
+
+def test_every_change_can_be_undone(tabs: dict[str, ChangeHandlers], tmp_path: Path) -> None:
+    handlers = tabs["inpaint"]
+    easel = handlers.easel
+    Image.new("RGB", (48, 32), "teal").save(tmp_path / "other.png")
+    Image.fromarray(np.uint8(255 * (1 - half()))).save(tmp_path / "mask.png")
+    there = values(handlers, half()) | {easel.shown: None, **dict.fromkeys(easel.edges, 9)}
+    there[easel.edges[2]] = there[easel.edges[3]] = 32
+    sent = SimpleNamespace(settings=None, src=preview_url(Image.new("RGB", (48, 32), "red")))
+    changes = {
+        "clear": easel.changed(there, lambda mask, source: None),
+        "mark": easel.mark(there),
+        "load": easel.load(there, str(tmp_path / "mask.png")),
+        "open": easel.open(there, str(tmp_path / "other.png")),
+        "receive": handlers.receive(there, sent),  # type: ignore[arg-type]
+    }
+    for name, changed in changes.items():
+        after = mask_in(handlers, changed)
+        assert not np.array_equal(after, half()), name
+        source = changed.get(easel.source, there[easel.source])
+        now = {easel.source: source, easel.editor: editor_value(source, after), easel.last: changed[easel.last]}
+        back = easel.undo(now)
+        assert back[easel.source] is there[easel.source], name
+        assert np.array_equal(mask_in(handlers, back), half()) and back[easel.shown]["painted"], name
+        if source.size != (32, 32):
+            assert back[easel.editor]["value"] is None, "the editor is emptied for a picture of another size"
+        again = easel.undo({**back, easel.editor: editor_value(back[easel.source], half())})
+        assert again[easel.source] is source and np.array_equal(mask_in(handlers, again), after), name
+    assert "nothing to undo" in easel.undo(there | {easel.last: None})[easel.notice]
+    assert set(easel.open(there, str(tmp_path / "nowhere.png"))) == {easel.notice, easel.shown}, "no step of its own"
+
+
+def test_a_picture_that_the_page_shrunk_has_its_own_size(tabs: dict[str, ChangeHandlers], tmp_path: Path) -> None:
+    easel = tabs["edit"].easel
+    Image.new("RGB", (64, 48), "teal").save(tmp_path / "photo.png")
+    for told, given in (({"given": [5712, 4284]}, (5712, 4284)), ({"given": ["x", 1]}, (64, 48)), (None, (64, 48))):
+        answer = easel.open(values(tabs["edit"]) | {easel.shown: told}, str(tmp_path / "photo.png"))
+        assert answer[easel.source].given == given
+        assert ("Shrunk from 5,712 × 4,284 to 64 × 48 pixels" in answer[easel.notice]) == (given == (5712, 4284))

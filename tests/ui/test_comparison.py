@@ -21,7 +21,7 @@ from markovgen_app.requests import GenerateRequest
 from markovgen_app.runtime import Runtime
 from markovgen_app.ui.comparison import ComparisonRun, different_lines, equal_lines
 from markovgen_app.ui.examples import load_comparisons, make_comparisons
-from markovgen_app.ui.links import comparison_link
+from markovgen_app.ui.links import comparison_link, link
 
 REQUEST = GenerateRequest(prompt="an owl", steps=8, exit_step=3, seed=5)
 
@@ -78,6 +78,8 @@ def test_the_findings_are_those_of_the_comparison(runtime: Runtime) -> None:
         )
         assert card["speedup"] == f"{entry.speedup:.2f}×" and card["reference"] == (name == "full")
         assert 0 < card["share"] <= 1
+        alone = REQUEST.model_copy(update={"method": name})
+        assert card["link"] == link(alone, 5) and json.loads(card["settings"])["method"] == name
     assert max(card["share"] for card in value["cards"].values()) == 1
     made = comparison.entries["markovgen"].refinement
     assert made is not None and value["field"]["changed"] == made.changed.int().tolist()

@@ -53,13 +53,14 @@ def test_a_run_tells_every_step_losslessly(runtime: Runtime) -> None:
     assert [value["label"] for value in values] == [f"base {step}/5" for step in range(1, 6)] + ["Ready"]
     assert [len(value["frames"]) for value in values] == [1, 2, 3, 4, 5, 5]
     assert [value["final"] for value in values] == [False] * 5 + [True]
+    assert all(value["seeds"] == [3, 4] for value in values), "known from the start, for a run that is stopped"
     json.dumps(values)
 
 
 def test_long_runs_keep_some_steps_and_the_newest(runtime: Runtime) -> None:
     event = next(runtime.run(GenerateRequest(prompt="an owl", steps=1)))
     assert isinstance(event, StepEvent)
-    run = StageRun(GenerateRequest(prompt="an owl", steps=256))
+    run = StageRun(GenerateRequest(prompt="an owl", steps=256, seed=3))
     for index in range(1, 256):
         run.step(replace(event, step=replace(event.step, index=index, steps=256)))
     kept = [int(frame["label"]) for frame in run.value["frames"]]

@@ -33,8 +33,9 @@
   });
 
   // ---- the server --------------------------------------------------------------------------------------------------
+  const REASONS = ["closed", "input", "order", "stranger"]; // the study's own; a proxy or another server has none of them
   class Refusal extends Error {
-    constructor(line, reason, status) { super(line); this.reason = reason; this.status = status; }
+    constructor({ error, reason }) { super(error); this.reason = REASONS.includes(reason) ? reason : "later"; }
   }
   const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -49,13 +50,13 @@
         cache: "no-store", credentials: "omit", signal: stop.signal, keepalive,
       });
       if (response.ok) return path.startsWith("pictures/") ? await response.blob() : await response.json();
-      const told = await response.json().catch(() => ({}));
-      throw new Refusal(told.error || "The study does not answer: please try again.", told.reason || "later", response.status);
+      throw new Refusal((await response.json().catch(() => null)) || {});
     } finally {
       clearTimeout(timer);
     }
   }
-  const final = (error) => error instanceof Refusal && error.status < 500 && error.status !== 408 && error.status !== 429;
+  /** Only the study itself refuses for good: a proxy's error, or that of a server without the study, passes. */
+  const final = (error) => error instanceof Refusal && error.reason !== "later";
 
   /** Tries again, more and more slowly, until it succeeds or is refused for good. */
   let reachable = true;
@@ -255,7 +256,8 @@
   function choose(choice) {
     if (!ready || !present || screen !== "rate") return;
     const trial = present;
-    const seconds = Math.max(0, Math.round(performance.now() - shownAt - hiddenFor) / 1000);
+    const taken = Math.round(performance.now() - shownAt - hiddenFor) / 1000;
+    const seconds = Math.min(86_400, Math.max(0, taken)); // what the server takes
     const pressed = buttons.find((button) => button.dataset.choice === choice);
     pressed.setAttribute("data-pressed", "");
     setTimeout(() => pressed.removeAttribute("data-pressed"), 160);
@@ -356,7 +358,11 @@
   $("#resume").addEventListener("click", proceed);
 
   $("#copy").addEventListener("click", async () => {
-    try { await navigator.clipboard.writeText(code); $("#copy").textContent = "Copied"; } catch { getSelection().selectAllChildren($("#code")); }
+    try {
+      await navigator.clipboard.writeText(code);
+      $("#copy").textContent = "Copied";
+      setTimeout(() => { $("#copy").textContent = "Copy"; }, 1400);
+    } catch { getSelection().selectAllChildren($("#code")); }
   });
 
   // ---- keys --------------------------------------------------------------------------------------------------------
@@ -429,6 +435,7 @@
       else show("welcome");
       return;
     }
+    say("One moment …");
     try {
       stand(await persistently(() => request("api/session"), () => say("The study cannot be reached: trying again.")));
       say("");
@@ -436,6 +443,7 @@
       if (answered < trials.length) instruct();
       else finish();
     } catch (error) {
+      say("");
       await refused(error);
     }
   })();

@@ -15,6 +15,7 @@
     try {
       await navigator.clipboard.writeText(text.textContent);
       event.target.textContent = "Copied";
+      setTimeout(() => { event.target.textContent = "Copy this paragraph"; }, 1400);
     } catch { getSelection().selectAllChildren(text); }
   });
 })();

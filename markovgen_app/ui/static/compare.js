@@ -10,6 +10,7 @@ store.value ||= null; // the comparison on the stage
 store.pair ||= null; // keys of what the slider shows, see `sources`
 store.overlay ||= null; // "changed", "heat" or null
 store.pixels ??= false;
+const linked = linkHere()?.p; // whether the page's link is to a comparison
 
 const escaped = (text) => Object.assign(document.createElement("i"), { textContent: text }).innerHTML;
 
@@ -92,7 +93,7 @@ function cardOf(name, card) {
     <p class="mg-speed" hidden></p>
     <dl hidden><div><dt>Steps</dt><dd></dd></div><div><dt>Transformer calls</dt><dd></dd></div><div><dt>Model time</dt><dd></dd></div></dl>
     <div class="mg-clock" aria-hidden="true" hidden><i></i></div>
-    <div class="mg-actions" hidden><button type="button" data-act="download">Download</button><button type="button" data-act="generate">Open <span>in Generate</span></button><button type="button" data-act="inpaint">Inpaint</button><button type="button" data-act="edit">Edit <span>by words</span></button></div>`;
+    <div class="mg-actions" hidden><button type="button" data-act="download">Download</button><button type="button" data-act="generate">Open <span>in Generate</span></button><button type="button" data-act="inpaint">Inpaint</button><button type="button" data-act="edit">Edit <span>by words</span></button><button type="button" data-act="copy">Copy settings</button><button type="button" data-act="link">Copy link</button></div>`;
   node.paint = painter(node.querySelector(".mg-native"), node.querySelector(".mg-crisp"));
   return node;
 }
@@ -109,6 +110,7 @@ function renderCard(node, card, value, state) {
   part(".mg-state").textContent = card.steps ? "" : card.label;
   for (const selector of ["dl", ".mg-clock", ".mg-speed"]) part(selector).hidden = !card.steps;
   part(".mg-actions").hidden = !card.done;
+  part("[data-act=link]").hidden = !card.link;
   if (card.steps) {
     const said = [card.steps, card.calls, card.seconds];
     node.querySelectorAll("dd").forEach((each, at) => (each.textContent = said[at]));
@@ -143,6 +145,7 @@ function render() {
   $(".mg-divide").dataset.view = store.pixels ? "pixels" : "smooth";
   text(".mg-label", state === "waiting" ? store.place : value && value.badge ? "Made earlier" : "");
   $(".mg-empty").hidden = !!value;
+  if (linked) $(".mg-empty").textContent = "Press Compare to make the pictures of this link.";
   $(".mg-views").hidden = !value;
   renderShelves();
   if (!value) return;
@@ -205,12 +208,13 @@ function renderShelves() {
   const shelf = (title, list) =>
     list.length
       ? `<section class="mg-shelf"><h2>${title}</h2><ul>${list
-          .map((value) => `<li><button type="button" data-run="${value.run}" aria-pressed="${store.value === value}"><img alt="" width="128" height="128" src="${Object.values(value.cards).pop().src}"><span>${escaped(value.prompt)}</span></button></li>`)
+          .map((value) => `<li><button type="button" data-run="${value.run}"><img alt="" width="128" height="128" src="${Object.values(value.cards).pop().src}"><span>${escaped(value.prompt)}</span></button></li>`)
           .join("")}</ul></section>`
       : "";
-  const wanted = shelf("Your comparisons", store.past) + shelf("Examples", store.examples);
-  if (shelves.dataset.drawn !== `${store.past.map(({ run }) => run)} ${store.examples.length} ${store.value?.run}`) shelves.innerHTML = wanted;
-  shelves.dataset.drawn = `${store.past.map(({ run }) => run)} ${store.examples.length} ${store.value?.run}`;
+  const listed = [store.past, store.examples].map((list) => list.map(({ run }) => run)).join(" ");
+  if (shelves.dataset.listed !== listed) shelves.innerHTML = shelf("Your comparisons", store.past) + shelf("Examples", store.examples);
+  shelves.dataset.listed = listed;
+  for (const button of shelves.querySelectorAll("button")) button.setAttribute("aria-pressed", button.dataset.run === store.value?.run);
 }
 
 function show(value) {
@@ -223,7 +227,7 @@ function receive() {
   const value = props.value;
   if (value && value.examples) {
     store.examples = value.examples.map((example) => ({ ...example, badge: true }));
-    store.value ||= store.examples[0] || null;
+    store.value ||= (!linked && store.examples[0]) || null;
     return render();
   }
   if (!accepted(value)) return;
@@ -254,9 +258,9 @@ const acts = {
   swap: () => pair(...store.pair.reverse()),
   field: () => { store.overlay = "changed"; pair("unrefined", "refined"); },
   sheet: () => download(store.value.sheet, `${store.value.file}_comparison`),
-  copy: (button) => copy(button, store.value.settings),
-  link: (button) => copyLink(button, store.value.link),
-  reuse: () => trigger("reuse", { seed: store.value.seed }),
+  copy: (button, card) => copy(button, (card ?? store.value).settings),
+  link: (button, card) => copyLink(button, (card ?? store.value).link),
+  reuse: () => { trigger("reuse", { seed: store.value.seed }); store.filled(); },
   download: (button, card) => download(card.src, card.file),
   generate: (button, card) => send("generate", card.settings),
   inpaint: (button, card) => send("inpaint", card.settings, card.src),
@@ -273,7 +277,9 @@ element.addEventListener("click", (event) => {
     return pair(`plain ${cut.step}`, cut.refined ? `refined ${cut.step}` : "full");
   }
   const known = [...store.past, ...store.examples].find(({ run }) => run === button.dataset.run);
-  if (known) show(known);
+  if (!known) return;
+  show(known);
+  window.markovgenGlide($(".mg-head"));
 });
 element.addEventListener("change", (event) => {
   if (!event.target.matches(".mg-pair select")) return;

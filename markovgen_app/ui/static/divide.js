@@ -1,5 +1,5 @@
 // Two pictures in one frame, parted by a line. A range input holds the line's place, so keyboard and screen readers have
-// it; pointers drag anywhere in the frame. B, held, shows the left picture alone.
+// it; pointers drag anywhere in the frame. The button "Before", or the key B, held, shows the left picture alone.
 function divided(frame) {
   frame.innerHTML = `
     <div class="mg-side"><img alt=""><canvas width="${SIDE}" height="${SIDE}" aria-hidden="true"></canvas></div>
@@ -7,8 +7,9 @@ function divided(frame) {
     <canvas class="mg-marks" width="${SIDE}" height="${SIDE}" aria-hidden="true" hidden></canvas>
     <i class="mg-line" aria-hidden="true"></i>
     <span class="mg-badge mg-badge-left" aria-hidden="true"></span><span class="mg-badge mg-badge-right" aria-hidden="true"></span>
-    <input type="range" min="0" max="100" value="50">`;
-  const range = frame.querySelector("input"), marks = frame.querySelector(".mg-marks");
+    <input type="range" min="0" max="100" value="50">
+    <button type="button" class="mg-hold" aria-label="Before: hold to see the left picture alone" aria-pressed="false">Before</button>`;
+  const range = frame.querySelector("input"), button = frame.querySelector("button"), marks = frame.querySelector(".mg-marks");
   const sides = [...frame.querySelectorAll(".mg-side")].reverse().map((side) => {
     const image = side.querySelector("img");
     return { image, paint: painter(image, side.querySelector("canvas")) };
@@ -39,10 +40,27 @@ function divided(frame) {
   frame.addEventListener("pointermove", (event) => dragging && drag(event));
   for (const end of ["pointerup", "pointercancel"]) frame.addEventListener(end, () => (dragging = false));
 
-  const held = (event) => event.key.toLowerCase() === "b" && !event.ctrlKey && !event.metaKey && frame.checkVisibility();
+  function hold(now) {
+    frame.toggleAttribute("data-held", now);
+    button.setAttribute("aria-pressed", now);
+  }
+  button.addEventListener("pointerdown", (event) => {
+    event.stopPropagation(); // the line stays where it is
+    if (event.button) return;
+    button.setPointerCapture(event.pointerId);
+    hold(true);
+  });
+  button.addEventListener("contextmenu", (event) => event.preventDefault()); // a long press on a phone
+  for (const end of ["pointerup", "pointercancel", "blur"]) button.addEventListener(end, () => hold(false));
+
+  const plain = (event) => !event.ctrlKey && !event.metaKey;
+  const pressing = (event) => [" ", "Enter"].includes(event.key) && event.target === button;
+  const lettered = (event) => event.key.toLowerCase() === "b" && frame.checkVisibility();
   const typing = (event) => event.target.closest?.("textarea, select, [contenteditable], input:not([type=range])");
-  document.addEventListener("keydown", (event) => held(event) && !typing(event) && frame.setAttribute("data-held", ""));
-  document.addEventListener("keyup", (event) => event.key.toLowerCase() === "b" && frame.removeAttribute("data-held"));
+  document.addEventListener("keydown", (event) => {
+    if (plain(event) && (pressing(event) || (lettered(event) && !typing(event)))) hold(true);
+  });
+  document.addEventListener("keyup", (event) => (pressing(event) || event.key.toLowerCase() === "b") && hold(false));
 
   place();
   return {

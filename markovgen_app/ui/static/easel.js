@@ -1,10 +1,12 @@
-// Below the editor: which tokens a run would change, masks to save; and pictures that are dropped or pasted.
-// value = null, {src, says}, or {save: {src, name, ticket}}
+// Below the editor: which tokens a run would change, masks to save; beside it: files that come, undoing, and a warning.
+// value = null, {src, says}, {save: {src, name, ticket}}, {painted, ticket} where a mask was made anew, or, from here alone,
+//   {line, given} while a file comes: given is [w, h] of a picture before it was shrunk
 const figure = element.querySelector(".mg-touched");
 const column = element.closest(".mg-source");
 
 function render() {
-  const value = props.value;
+  const value = props.value, line = column.querySelector(".mg-opening p");
+  if (line) line.textContent = value?.line ?? "";
   figure.hidden = !value?.src;
   if (!value?.src) return;
   figure.querySelector("img").src = value.src;
@@ -13,17 +15,69 @@ function render() {
 }
 
 async function receive() {
-  const file = props.value?.save;
+  const { painted, save: file } = props.value ?? {};
+  if (painted !== undefined) paints(painted);
   if (!file) return render();
   save(await (await fetch(file.src)).blob(), `${file.name}.png`);
 }
 
-// A file goes to the file control, whose checks are the server's.
-function open(files) {
-  const input = column.querySelector("input[type=file]"); // the first one opens a picture
-  if (!files?.length || !input) return false;
-  input.files = files;
+// ---- files -----------------------------------------------------------------------------------------------------------
+
+const MOST = 10 * 2 ** 20; // bytes of a file that the server takes, see ui/build.py
+const inputs = () => [...column.querySelectorAll("input[type=file]")]; // the first one opens a picture, the other a mask
+let coming = 0, passing = false;
+
+function tell(line, given = null) {
+  props.value = { line, given };
+  render();
+  window.markovgenGlide(column.querySelector(".mg-opening"));
+}
+
+// A picture as large as it is worked on, upright, and what size it had; or the file as it is.
+async function shrunk(file) {
+  const picture = await createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => null);
+  const scale = picture && props.longest / Math.max(picture.width, picture.height);
+  if (!picture || scale >= 1) return [file, null]; // the server says what is wrong with it, if anything
+  const given = [picture.width, picture.height];
+  const canvas = new OffscreenCanvas(...given.map((side) => Math.max(1, Math.round(side * scale))));
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  picture.close();
+  const name = `${file.name.replace(/\.[^.]*$/, "")}.png`;
+  return [new File([await canvas.convertToBlob()], name, { type: "image/png" }), given];
+}
+
+// What the file control would refuse in a corner of the page is said here.
+function problem(file) {
+  if (!file.type.startsWith("image/")) return "is no picture that can be read: choose a PNG, JPEG, WebP, GIF, BMP or TIFF file.";
+  return file.size > MOST ? "has more than 10 MB: save it smaller, or as a JPEG file." : null;
+}
+
+async function bring(input, chosen) {
+  const mine = ++coming, line = `Opening the ${input === inputs()[0] ? "picture" : "mask"} …`;
+  tell(line);
+  const [file, given] = await shrunk(chosen);
+  if (mine !== coming) return;
+  if (problem(file)) return tell(`${file.name} ${problem(file)}`);
+  tell(line, given);
+  const transfer = new DataTransfer();
+  transfer.items.add(file);
+  input.files = transfer.files;
+  passing = true;
   input.dispatchEvent(new Event("change", { bubbles: true }));
+  passing = false;
+}
+column.addEventListener("change", (event) => {
+  if (passing || !inputs().includes(event.target) || !event.target.files.length) return;
+  event.stopPropagation();
+  bring(event.target, event.target.files[0]);
+}, true);
+
+function open(files) {
+  const [input] = inputs();
+  if (!files?.length || !input) return false;
+  bring(input, files[0]);
   return true;
 }
 const carriesFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
@@ -36,8 +90,44 @@ for (const leave of ["dragleave", "drop"]) column.addEventListener(leave, () => 
 column.addEventListener("drop", (event) => {
   if (carriesFile(event) && open(event.dataTransfer.files)) event.preventDefault();
 });
+
+// Office programs put a picture of the text beside the text.
+const inText = (event) => event.target.closest?.('textarea, [contenteditable], input:not([type="range"], [type="radio"], [type="checkbox"])');
 document.addEventListener("paste", (event) => {
-  if (element.isConnected && column.checkVisibility() && open(event.clipboardData?.files)) event.preventDefault();
+  const pasted = event.clipboardData;
+  if (!element.isConnected || !column.checkVisibility() || (inText(event) && pasted?.types.includes("text/plain"))) return;
+  if (open(pasted?.files)) event.preventDefault();
+});
+
+// ---- undoing ---------------------------------------------------------------------------------------------------------
+
+// Strokes first, one by one, which the editor keeps; then what the buttons did, which the server keeps.
+column.addEventListener("click", (event) => {
+  const stroke = event.target.closest(".mg-undo") && column.querySelector(".mg-editor .separator + button:enabled");
+  if (!stroke) return;
+  event.stopPropagation();
+  stroke.click();
+}, true);
+document.addEventListener("keydown", (event) => {
+  const pressed = event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey;
+  const undo = column.querySelector(".mg-undo");
+  if (!pressed || !element.isConnected || !undo?.checkVisibility() || inText(event)) return;
+  event.preventDefault();
+  undo.click();
+});
+
+// ---- leaving ---------------------------------------------------------------------------------------------------------
+
+// What is painted is used once a run has shown something since.
+const run = () => window.markovgenStages?.[column.closest(".mg-tab").id]?.run;
+let unused = false, since;
+function paints(anything) {
+  unused = anything;
+  since = run();
+}
+column.addEventListener("pointerdown", (event) => event.target.closest(".mg-editor canvas") && paints(true));
+addEventListener("beforeunload", (event) => {
+  if (unused && run() === since && element.isConnected) event.preventDefault();
 });
 
 watch("value", receive);

@@ -5,7 +5,7 @@
   const stored = () => { try { return localStorage.getItem("markovgen-theme"); } catch { return null; } };
   const asked = new URLSearchParams(location.search).get("__theme");
   const night = () => {
-    const choice = asked || stored();
+    const choice = stored() || (["dark", "light"].includes(asked) ? asked : null);
     return choice ? choice === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   };
   const paint = (dark) => {
@@ -28,25 +28,68 @@
   });
 
   // ---- run and stop --------------------------------------------------------------------------------------------------
-  const tab = () => [...document.querySelectorAll(".mg-tab")].find((each) => each.checkVisibility());
+  const tab = () => window.markovgenTabs.shown();
   const running = () => tab()?.hasAttribute("data-running");
   const press = (selector) => tab()?.querySelector(selector)?.click();
+  const stageOf = (event) => window.markovgenStages?.[event.target.closest(".mg-tab")?.id];
   document.addEventListener("click", (event) => {
-    const stage = window.markovgenStages?.[event.target.closest(".mg-tab")?.id];
-    if (event.target.closest(".mg-run")) stage?.start();
-    if (event.target.closest(".mg-stop")) stage?.stop();
+    if (event.target.closest(".mg-run")) {
+      tab()?.querySelectorAll("[data-says]").forEach(settle);
+      stageOf(event)?.start();
+    }
+    if (event.target.closest(".mg-stop")) stageOf(event)?.stop();
+  });
+
+  // Run and Stop take each other's place: the second click of a double click, and a key held down, are not for the other.
+  document.addEventListener("click", (event) => {
+    const stage = stageOf(event), stop = event.target.closest(".mg-stop"), run = event.target.closest(".mg-run");
+    const turned = stop ? stage?.startedAt : run ? stage?.stoppedAt : null;
+    if (event.isTrusted && turned && event.timeStamp - turned < 500) event.stopImmediatePropagation();
+  }, true);
+  document.addEventListener("keydown", (event) => {
+    if (event.repeat && event.key === "Enter" && event.target.closest(".mg-runbar")) event.preventDefault();
   });
 
   // Brings into sight, gliding unless less motion is asked for.
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   window.markovgenGlide = (node) => node?.scrollIntoView({ block: "nearest", behavior: calm.matches ? "auto" : "smooth" });
 
-  // A notice may appear out of sight on a phone.
+  // A mistake is said at its field, too, until that is changed or all is run again; the field may be in a closed fold.
+  function mistaken(field, message) {
+    const fold = field.closest(".mg-advanced");
+    if (fold) document.querySelector(`.mg-fold[aria-controls="${fold.id}"]`)?.setAttribute("aria-expanded", "true");
+    const input = field.querySelector("input, textarea");
+    field.dataset.says = message;
+    input?.setAttribute("aria-invalid", "true");
+    input?.focus({ preventScroll: true });
+  }
+  function settle(field) {
+    delete field.dataset.says;
+    field.querySelector("[aria-invalid]")?.removeAttribute("aria-invalid");
+  }
+  document.addEventListener("input", (event) => {
+    const field = event.target.closest("[data-says]");
+    if (field) settle(field);
+  });
+
+  // A notice, or the field that it is about, may be out of sight.
   new MutationObserver((changes) => {
     for (const { addedNodes } of changes)
-      for (const node of addedNodes)
-        if (node.matches?.(".mg-notices .mg-notice")) window.markovgenGlide(node);
+      for (const node of addedNodes) {
+        if (!node.matches?.(".mg-notices .mg-notice")) continue;
+        const field = node.dataset.field && node.closest(".mg-tab")?.querySelector(`.mg-field-${node.dataset.field}`);
+        if (field) mistaken(field, node.textContent);
+        window.markovgenGlide(field && !field.closest(".mg-ask") ? field : node);
+      }
   }).observe(document.documentElement, { childList: true, subtree: true });
+
+  // The browser would open a file that is dropped where no place for files is, and the page be gone.
+  for (const kind of ["dragover", "drop"])
+    document.addEventListener(kind, (event) => {
+      if (event.defaultPrevented || ![...(event.dataTransfer?.types ?? [])].includes("Files")) return;
+      event.preventDefault();
+      event.dataTransfer.dropEffect = "none";
+    });
 
   // ---- keyboard ------------------------------------------------------------------------------------------------------
   document.addEventListener("keydown", (event) => {

@@ -7,13 +7,23 @@ const announce = (message) => (element.querySelector(".mg-live").textContent = m
 
 function phase() {
   const now = store.waiting ? "waiting" : store.running ? "running" : "idle";
+  const [away, instead] = now === "idle" ? [".mg-stop", ".mg-run"] : [".mg-run", ".mg-stop"];
+  const held = tab.querySelector(away) === document.activeElement;
   tab.toggleAttribute("data-running", now !== "idle");
+  if (held) tab.querySelector(instead).focus({ preventScroll: true });
   return now;
+}
+
+// The place in line, in the header; empty for none.
+function inHeader(place) {
+  const chip = document.querySelector("#header .mg-queue");
+  if (chip) chip.textContent = place;
 }
 
 // Whether a value from the server is one to show; if so, the run goes on.
 function accepted(value) {
   if (!value || !value.run || value.run === store.stoppedRun || store.halted) return false;
+  if (store.waiting) inHeader("");
   store.waiting = false;
   store.running = !value.final;
   return true;
@@ -29,6 +39,8 @@ new MutationObserver(() => {
   const place = next ? "Waiting: you are next in line" : found ? `Waiting: number ${found[1]} of ${found[2]} in line` : WAITING;
   if (place !== store.place) {
     store.place = place;
+    inHeader(found ? place : "");
+    announce(place);
     render();
   }
 }).observe(block, { childList: true, characterData: true, subtree: true });
@@ -36,30 +48,41 @@ new MutationObserver(() => {
 store.start = () => {
   store.halted = store.running = false;
   store.waiting = true;
+  store.startedAt = performance.now();
   store.place = WAITING;
   announce("Waiting to start");
   render();
-  window.markovgenGlide(element.querySelector(".mg-frame"));
+  window.markovgenGlide(element.querySelector(".mg-frame:not([hidden])"));
 };
 store.finish = () => {
+  if (store.waiting) inHeader("");
+  if (store.running) stopped();
   store.waiting = store.running = false;
   render();
 };
 store.stop = () => {
-  if (!store.waiting && !store.running) return;
+  if (phase() === "idle") return;
   store.halted = true;
-  if (store.running) {
-    store.stoppedRun = store.run;
-    stopped();
-  }
+  store.stoppedAt = performance.now();
+  if (store.running) store.stoppedRun = store.run;
   announce("Stopped");
   store.finish();
+};
+// Whether a run was under way that has now failed without an answer. Gradio says so of runs that were stopped, too.
+store.fail = () => {
+  if (phase() === "idle") return false;
+  store.finish();
+  return true;
+};
+store.filled = () => {
+  window.markovgenGlide(tab.querySelector(".mg-ask"));
+  announce("Settings are filled in");
 };
 
 // ---- what every stage's buttons do ---------------------------------------------------------------------------------
 
 function say(button, message) {
-  const label = button.textContent;
+  const label = (button.dataset.label ??= button.textContent);
   button.textContent = message;
   announce(message);
   setTimeout(() => (button.textContent = label), 1400);
@@ -86,10 +109,15 @@ function send(to, settings, src = null) {
   trigger("send", { to, settings, src });
 }
 
+// The page's query string, if it leads to this tab.
+function linkHere() {
+  const query = Object.fromEntries(new URLSearchParams(location.search));
+  return location.search && `tab-${query.tab || "generate"}` === tab.id ? query : null;
+}
+
 // A link fills in the tab that it leads to, once.
 function openLink() {
-  const query = Object.fromEntries(new URLSearchParams(location.search));
-  const leads = `tab-${query.tab || "generate"}` === tab.id;
-  if (!store.opened && location.search && leads) trigger("opened", { query });
+  const query = linkHere();
+  if (!store.opened && query) trigger("opened", { query });
   store.opened = true;
 }

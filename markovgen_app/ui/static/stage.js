@@ -9,11 +9,12 @@ const film = $(".mg-film"), shelves = $(".mg-shelves"), actions = $(".mg-actions
 const here = tab.id.slice("tab-".length); // the tab's id
 const paint = painter(native, $(".mg-crisp"));
 const beside = divided($(".mg-divide"));
-store.shelf ||= []; // the session's pictures, newest first
+store.shelf ||= window.markovgenSession.get(`shelf-${here}`) ?? []; // the session's pictures, newest first
 store.current ||= null; // the picture on the stage: {id, run, index, src, alt, frames, ...}
 store.heat ??= store.pixels ??= false;
 store.before ??= true; // whether changed pictures are shown beside what they were
 store.step = null; // the step of it on the stage, null for the last one
+const linked = here === "generate" && linkHere()?.p; // whether the page's link is to a picture
 
 // ---- what is shown -------------------------------------------------------------------------------------------------
 
@@ -22,6 +23,8 @@ function show(picture, step = null) {
   store.step = step;
   render();
 }
+
+const look = () => window.markovgenGlide($(".mg-frame:not([hidden])")); // brings the picture into sight
 
 function text(selector, content) {
   const node = $(selector);
@@ -38,7 +41,7 @@ function render() {
   $("[data-act=pixels]").setAttribute("aria-pressed", store.pixels);
   $(".mg-empty").hidden = !!picture;
   $(".mg-views").hidden = !picture;
-  $(".mg-empty").textContent = props.empty || "Describe a picture, then press Run.";
+  $(".mg-empty").textContent = linked ? "Press Run to make the picture of this link." : props.empty || "Describe a picture, then press Run.";
   renderShelves();
   text(".mg-label", state === "waiting" ? store.place : picture ? picture.label : "");
   if (!picture) return;
@@ -47,7 +50,7 @@ function render() {
   const at = store.step === null ? frames.length - 1 : store.step;
   const step = frames[at];
   const src = picture.final && store.step === null ? picture.src : step ? step.src : picture.src;
-  paint(src).then(fit).catch(() => {});
+  paint(src).then((image) => fit(image, src === picture.src && picture)).catch(() => {});
   native.alt = picture.alt;
   renderBefore(picture, step);
   const shown = store.step === null ? picture.label : step.title;
@@ -68,16 +71,18 @@ function render() {
       : "<span>Run this picture to see how sure the model is of each part.</span>";
 
   actions.hidden = !(picture.final || picture.src);
-  for (const act of ["copy", "restore", "reuse"]) $(`[data-act=${act}]`).hidden = !picture.settings;
-  for (const act of ["compare", "link", "large"]) $(`[data-act=${act}]`).hidden = !picture.link;
+  for (const act of ["copy", "restore"]) $(`[data-act=${act}]`).hidden = !picture.settings;
+  for (const act of ["compare", "link"]) $(`[data-act=${act}]`).hidden = !picture.link;
   for (const act of ["inpaint", "edit"]) $(`[data-act=${act}]`).hidden = act === here || !picture.settings;
   $("[data-act=input]").hidden = !["inpaint", "edit"].includes(here) || !picture.src;
   renderFilm(picture, frames, at);
 }
 
-// The frame takes the picture's proportions.
-function fit(image) {
+// The frame takes the picture's proportions; its button says how much larger the enlarged file of a finished one is.
+function fit(image, finished) {
   if (!image) return;
+  const large = $("[data-act=large]"), times = Math.round((10 * SIDE) / image.naturalWidth) / 10;
+  if (finished) Object.assign(large, { textContent: `Download ${times}×`, hidden: !finished.link || times <= 1 });
   for (const each of element.querySelectorAll(".mg-frame")) each.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
 }
 
@@ -109,11 +114,11 @@ function renderFilm(picture, frames, at) {
       button.innerHTML = '<img alt="" width="54" height="54"><span></span>';
       film.append(button);
     }
-    if (button.dataset.step !== step.label) {
-      button.dataset.step = step.label;
+    if (button.dataset.step !== step.title) {
+      button.dataset.step = step.title;
       button.querySelector("img").src = step.src;
       button.querySelector("span").textContent = step.label;
-      button.setAttribute("aria-label", `Step ${step.label}`);
+      button.setAttribute("aria-label", step.title);
     }
     button.setAttribute("aria-pressed", index === at);
   });
@@ -181,7 +186,7 @@ function receive() {
     const picture = known || { id, run: value.run, index };
     Object.assign(picture, {
       alt: value.prompt, label: value.pictures[index] ? "Ready" : value.label, final: index < value.pictures.length, before: value.before,
-      caption: value.captions?.[index], facts: "", ...value.pictures[index],
+      caption: value.captions?.[index], facts: "", seed: value.seeds[index], ...value.pictures[index],
       frames: value.frames.filter(({ first, pictures }) => first <= index && index < first + pictures.length).map((step) => {
         const at = index - step.first;
         return { label: step.label, title: step.title, grid: step.grid, place: step.place, decided: step.decided[at], sure: step.sure[at], src: step.pictures[at], tokens: step.tokens[at] };
@@ -201,14 +206,30 @@ function receive() {
   if (value.final) {
     announce(mine.length > 1 ? `${mine.length} pictures are ready` : "The picture is ready");
     if (mine[0].link) history.replaceState(null, "", mine[0].link);
+    keepShelf();
   }
 }
 
 function stopped() {
   for (const picture of store.shelf.filter((picture) => picture.run === store.run && !picture.final)) {
     const last = picture.frames[picture.frames.length - 1];
-    Object.assign(picture, { label: `Stopped at ${picture.label}`, src: last && last.src, file: "markovgen-stopped" });
+    const facts = `seed ${picture.seed} · stopped`;
+    Object.assign(picture, { label: `Stopped at ${picture.label}`, src: last && last.src, file: "markovgen-stopped", facts });
   }
+  keepShelf();
+}
+
+// Keeps the newest pictures over a reload, without their steps, as far as there is room in the window's store.
+function keepShelf() {
+  const kept = [];
+  let room = 1_500_000; // characters; a store of 5 million is usual, and three tabs share it
+  for (const picture of store.shelf.filter(({ src }) => src)) {
+    const light = { ...picture, frames: [] };
+    room -= JSON.stringify(light).length;
+    if (room < 0) break;
+    kept.push(light);
+  }
+  window.markovgenSession.set(`shelf-${here}`, kept);
 }
 
 // ---- what people do ------------------------------------------------------------------------------------------------
@@ -221,12 +242,12 @@ const acts = {
   copy: (picture, button) => copy(button, picture.settings),
   link: (picture, button) => copyLink(button, picture.link),
   before: () => { store.before = !store.before; render(); },
-  input: (picture) => send(here, null, picture.src),
+  input: (picture) => { send(here, null, picture.src); window.markovgenGlide(tab.querySelector(".mg-source")); },
   inpaint: (picture) => send("inpaint", picture.settings, picture.src),
   edit: (picture) => send("edit", picture.settings, picture.src),
   compare: (picture) => send("compare", picture.settings),
-  restore: (picture) => send(here, picture.settings),
-  reuse: (picture) => trigger("reuse", { seed: picture.seed }),
+  restore: (picture) => { send(here, picture.settings); store.filled(); },
+  reuse: (picture) => { trigger("reuse", { seed: picture.seed }); store.filled(); },
 };
 
 element.addEventListener("click", (event) => {
@@ -242,6 +263,7 @@ element.addEventListener("click", (event) => {
   if (!picture) return;
   show(picture);
   if (picture.badge) acts.restore(picture);
+  look();
 });
 
 film.addEventListener("keydown", (event) => {
@@ -253,24 +275,25 @@ film.addEventListener("keydown", (event) => {
   film.children[next].click();
 });
 
-// A dropped file goes to the file control, whose checks are the server's.
-const carriesFile = (event) => event.dataTransfer && [...event.dataTransfer.types].includes("Files");
-frame.addEventListener("dragover", (event) => {
-  if (!carriesFile(event)) return;
-  event.preventDefault();
-  frame.setAttribute("data-drop", "");
-});
-for (const leave of ["dragleave", "drop"]) frame.addEventListener(leave, () => frame.removeAttribute("data-drop"));
-frame.addEventListener("drop", (event) => {
-  if (!carriesFile(event) || !event.dataTransfer.files.length) return;
-  event.preventDefault();
-  const input = document.querySelector("#drop-settings input[type=file]");
-  if (!input) return;
-  input.files = event.dataTransfer.files;
-  input.dispatchEvent(new Event("change", { bubbles: true }));
-});
+// A file that is dropped on Generate's stage goes to the file control before its button, whose checks are the server's.
+if (here === "generate") {
+  const carriesFile = (event) => event.dataTransfer && [...event.dataTransfer.types].includes("Files");
+  stage.addEventListener("dragover", (event) => {
+    if (!carriesFile(event)) return;
+    event.preventDefault();
+    frame.setAttribute("data-drop", "");
+  });
+  for (const leave of ["dragleave", "drop"]) stage.addEventListener(leave, () => frame.removeAttribute("data-drop"));
+  stage.addEventListener("drop", (event) => {
+    const input = document.querySelector("#drop-settings")?.previousElementSibling;
+    if (!input || !carriesFile(event) || !event.dataTransfer.files.length) return;
+    event.preventDefault();
+    input.files = event.dataTransfer.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  });
+}
 
 watch("value", receive);
 openLink();
-if (!store.current && examples.length) store.current = examples[0];
+store.current ||= store.shelf.find(({ link }) => link === location.search) ?? (linked ? null : store.shelf[0] ?? examples[0] ?? null);
 render();

@@ -1,0 +1,82 @@
+"""What all tabs do with mistakes, links, seeds and runs."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+from builders import runtime_of, tiny_pipeline, tiny_tokenizer, tiny_transformer
+
+from markovgen_app.pipeline import MarkovGenPipeline
+from markovgen_app.ui.generate import generate_tab
+from markovgen_app.ui.handlers import Handlers
+from markovgen_app.ui.limits import VisitorLimit
+from markovgen_app.ui.tabs import Workplace
+
+
+def generate(pipeline: MarkovGenPipeline) -> Handlers:
+    with gr.Blocks():
+        return generate_tab(runtime_of(pipeline), VisitorLimit(0, 1), [], metadata=True)
+
+
+@pytest.fixture(scope="module")
+def handlers() -> Handlers:
+    return generate(tiny_pipeline())
+
+
+def outcomes(handlers: Handlers, **fields: Any) -> list[dict[Any, Any]]:
+    """What a run with these controls yields."""
+    values = {part: getattr(part, "value", None) for part in handlers.inputs}
+    values |= {handlers.controls[name]: value for name, value in fields.items()}
+    request = SimpleNamespace(client=SimpleNamespace(host="127.0.0.1"), headers={})
+    return list(handlers.run(values, request))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("steps", 0, "Steps must be a whole number between 1 and 256, not 0."),
+        ("exit_step", "25", "Exit step must be between 1 and the 24 steps, not 25."),
+        (
+            "mrf_iterations",
+            "0",
+            "“Rounds of the random field” must be a whole number between 1 and 100, not &#x27;0&#x27;.",
+        ),
+        ("guidance_scale", -1, "“Guidance” must be a number between 0 and 30, not -1."),
+        ("prompt", "", "The prompt is empty"),
+    ],
+)
+def test_a_mistake_is_told_by_the_name_on_the_page(handlers: Handlers, field: str, value: Any, says: str) -> None:
+    *_, last = outcomes(handlers, **{"prompt": "an owl", field: value})
+    assert says in last[handlers.notice] and f'data-field="{field}"' in last[handlers.notice]
+    assert f"mg-field-{field}" in handlers.controls[field].elem_classes
+
+
+def test_a_run_says_its_seed_from_the_first_step_on(handlers: Handlers) -> None:
+    _, *told = outcomes(handlers, prompt="an owl", steps=2, count=2)
+    seeds = told[-1][handlers.stage]["seeds"]
+    assert [picture["seed"] for picture in told[-1][handlers.stage]["pictures"]] == seeds
+    assert all(each[handlers.stage]["seeds"] == seeds for each in told)
+
+
+def test_a_method_that_the_weights_lack_is_refused() -> None:
+    bare = generate(MarkovGenPipeline(tiny_transformer(), tiny_tokenizer()))
+    event = SimpleNamespace(query={"p": "an owl", "m": "markovgen"})
+    filled = bare.open_link(event)  # type: ignore[arg-type]
+    assert set(filled) == {bare.notice} and "cannot run the method &#x27;markovgen&#x27;" in filled[bare.notice]
+
+
+def test_a_kept_seed_is_told(handlers: Handlers) -> None:
+    for seed, visible in (("12", True), (" ", False), ("", False), (None, False)):
+        note = handlers.seed_note(seed)
+        assert note["visible"] == visible and note["value"].startswith("Seed 12 is kept") == (seed == "12")
+
+
+def test_a_link_leads_to_any_tab() -> None:
+    with gr.Blocks(), gr.Tabs() as tabs:
+        gr.Tab("About", id="about")
+    for name, leads in (("about", True), ("nowhere", False), ("", False)):
+        answer = Workplace(tabs).open(SimpleNamespace(query_params={"tab": name}))  # type: ignore[arg-type]
+        assert (getattr(answer, "selected", None) == "about") == leads
