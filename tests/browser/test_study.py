@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,10 @@ from browsing import FAILED, PATIENCE, RESULTS, free_port, until
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 from pydantic import SecretStr
 from starlette.applications import Starlette
-from starlette.responses import Response
 from studies import a_plan, a_study
 from test_accessibility import assert_clean
 
 from markovgen_app.settings import Settings
-from markovgen_app.study import pages
 from markovgen_app.study.bundle import Bundle
 from markovgen_app.study.simulate import World, simulate
 from markovgen_app.study.site import Site
@@ -521,32 +519,6 @@ def test_the_code_can_be_copied_again(visit: Callable[..., Page]) -> None:
         expect(copy).to_have_text("Copied")
         expect(copy).to_have_text("Copy")
     assert page.evaluate("navigator.clipboard.readText()") == page.locator("#code").inner_text()
-
-
-def test_results_in_a_frame_of_another_site(
-    visit: Callable[..., Page], served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A Space stands in one, and browsers keep no strict cookies there."""
-    response = pages.Page.response
-
-    def framed(page: pages.Page, status: int = 200) -> Response:
-        return response(replace(page, policy=page.policy.partition("; frame-ancestors")[0]), status)
-
-    monkeypatch.setattr(pages.Page, "response", framed)
-    page = visit()
-    frame_of = f'<iframe src="{served.url}/results" width="900" height="600"></iframe>'
-    page.route("**/elsewhere", lambda route: route.fulfill(content_type="text/html", body=frame_of))
-    page.goto(served.url.replace("127.0.0.1", "localhost") + "/elsewhere")
-    frame = page.frame_locator("iframe")
-    frame.get_by_label("Password").fill(PASSWORD)
-    frame.get_by_role("button", name="Show the results").click()
-    expect(frame.get_by_role("alert")).to_contain_text("Your browser keeps no cookie here")
-    with page.expect_popup() as popup:
-        frame.get_by_role("link", name="open the results in a tab of their own").click()
-    popup.value.get_by_label("Password").fill(PASSWORD)
-    popup.value.keyboard.press("Enter")
-    expect(popup.value.get_by_role("button", name="Leave")).to_be_visible()
-    expect(popup.value).to_have_url(f"{served.url}/results")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
