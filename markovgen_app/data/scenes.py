@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -33,7 +33,8 @@ VOCABULARIES: dict[str, tuple[Noun, ...]] = {"full": NOUNS, "frequent": FREQUENT
 LATTICE = 16  # cells a side
 _HELD_OUT_ONE_IN = 24  # share of combinations that goes to each of "test" and "tune"
 
-LAYOUTS = ("single", "pair", "count", "row", "grid", "empty")
+Layout = Literal["single", "pair", "count", "row", "grid", "empty"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 _LAYOUT_SHARES = (0.50, 0.25, 0.08, 0.06, 0.07, 0.04)
 RELATIONS = ("next to", "left of", "right of", "above", "below")
 _NUMBERS = {2: "two", 3: "three", 4: "four"}
@@ -112,13 +113,28 @@ class SceneDataset:
         split: "train" never shows a held-out combination; every "test" and "tune" scene shows at least one of its own
             (pictures without objects hold no combination and stay in "train"). Layouts are as frequent in every split.
         vocabulary: "frequent" (the first nouns of the table) or "full".
+        layout_shares: how frequent layouts are among each other, each from 0; those not named stay as they are.
+
+    Raises:
+        ValueError: no such split, vocabulary or layout, or shares below 0 or all 0.
     """
 
     def __init__(
-        self, seed: int = 0, size: int = 128, split: Split = "train", vocabulary: Vocabulary = "frequent"
+        self,
+        seed: int = 0,
+        size: int = 128,
+        split: Split = "train",
+        vocabulary: Vocabulary = "frequent",
+        layout_shares: Mapping[Layout, float] | None = None,
     ) -> None:
         if split not in _SPLITS or vocabulary not in VOCABULARIES:
             raise ValueError(f"split is one of {_SPLITS}, vocabulary one of {tuple(VOCABULARIES)}")
+        shares = dict(zip(LAYOUTS, _LAYOUT_SHARES, strict=True)) | dict(layout_shares or {})
+        if tuple(shares) != LAYOUTS or min(shares.values()) < 0 or not any(shares.values()):
+            raise ValueError(f"layout_shares are from 0, not all 0, of {', '.join(LAYOUTS)}")
+        self._shares = np.array(list(shares.values()))
+        if split != "train":
+            self._shares[LAYOUTS.index("empty")] = 0
         self.seed, self.size, self.split = seed, size, split
         self.vocabulary: Vocabulary = vocabulary
         self.nouns = VOCABULARIES[vocabulary]
@@ -126,10 +142,7 @@ class SceneDataset:
     def scene(self, index: int) -> Scene:
         """Scene `index`: of its own random stream, a layout, then the first draw of it that belongs to this split."""
         generator = np.random.default_rng((self.seed, _SPLITS.index(self.split), index))
-        shares = np.array(_LAYOUT_SHARES)
-        if self.split != "train":
-            shares[LAYOUTS.index("empty")] = 0
-        layout = LAYOUTS[int(generator.choice(len(LAYOUTS), p=shares / shares.sum()))]
+        layout = LAYOUTS[int(generator.choice(len(LAYOUTS), p=self._shares / self._shares.sum()))]
         while True:
             scene = _draw_scene(generator, self.nouns, layout)
             if combination_splits(scene) == {self.split}:

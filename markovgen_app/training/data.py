@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from ..checkpoint import is_hub_id
 from ..data.folder import FolderDataset
 from ..data.hub import Columns, HubDataset
 from ..data.own import Split
-from ..data.scenes import SceneDataset, Vocabulary
+from ..data.scenes import Layout, SceneDataset, Vocabulary
 from ..errors import UserError
 from ..pixels import stacked, to_pixels
 from .loop import LoopConfig
@@ -49,6 +49,9 @@ class PicturesConfig(LoopConfig):
     data_subset: str | None = Field(None, description="of a data set that has several")
     data_split: str = Field("train", description="the data set's rows to use; held-out ones are taken from them")
     vocabulary: Vocabulary = Field("frequent", description="of the scenes")
+    layout_shares: dict[Layout, Annotated[float, Field(ge=0)]] = Field(
+        {}, description="how frequent layouts of the scenes are, where not as ever"
+    )
 
 
 def open_pictures(config: PicturesConfig, size: int, split: Split, seed: int | None = None) -> Pictures:
@@ -63,7 +66,7 @@ def open_pictures(config: PicturesConfig, size: int, split: Split, seed: int | N
     """
     seed = config.seed if seed is None else seed
     if config.data is None:
-        return SceneDataset(seed, size, split, config.vocabulary)
+        return SceneDataset(seed, size, split, config.vocabulary, config.layout_shares if split == "train" else None)
     folder = Path(config.data).expanduser()
     if folder.is_dir() and not any(folder.rglob("*.parquet")):
         return FolderDataset(folder, seed, size, split)

@@ -170,6 +170,17 @@ def test_every_layout_background_and_style_occurs():
     assert {s.style for s in scenes} == {None, *STYLES}
 
 
+def test_layouts_are_as_frequent_as_asked_for():
+    rows = SceneDataset(0, layout_shares=dict.fromkeys(LAYOUTS, 0) | {"row": 1, "pair": 3})
+    found = [rows.scene(index).layout for index in range(400)]
+    assert set(found) == {"pair", "row"} and 0.68 < found.count("pair") / 400 < 0.82
+    same = SceneDataset(0, layout_shares={"single": 0.5})
+    assert [same.scene(index) for index in range(20)] == [SceneDataset(0).scene(index) for index in range(20)]
+    for wrong in ({"spiral": 1.0}, {"pair": -0.1}, dict.fromkeys(LAYOUTS, 0.0)):
+        with pytest.raises(ValueError, match="layout_shares"):
+            SceneDataset(0, layout_shares=wrong)
+
+
 @pytest.mark.parametrize("name", BACKGROUNDS)
 def test_backgrounds_agree_at_both_sizes(name):
     for variant in (0, VARIANTS - 1):
