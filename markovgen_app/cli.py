@@ -17,7 +17,7 @@ import typer
 from typer.exceptions import TyperException
 
 from .errors import UserError
-from .methods import NAMES, chosen_methods, default_methods
+from .methods import COMPARED, NAMES, chosen_methods, default_methods
 from .options import (
     DeviceOption,
     ExitStepOption,
@@ -196,7 +196,6 @@ MethodsOption = Annotated[
     str, typer.Option("--methods", help="parted by commas, with options such as early-exit:exit_step=12")
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="also write the JSON object to this file")]
-_COMPARED = "full,early-exit,early-exit:finalise=argmax,markovgen,rescheduled,halton"
 _EDITING = {"inpaint": "full,early-exit,markovgen", "edit": "full:strength=0.25,full:strength=0.5,full:strength=1"}
 ScorerOption = Annotated[
     Path | None,
@@ -256,7 +255,7 @@ def evaluate(
 
     report(
         model,
-        methods or _COMPARED,
+        methods or COMPARED,
         images,
         seeds,
         as_json,
@@ -315,7 +314,7 @@ def sweep(
 
 @app.command()
 def benchmark(
-    methods: MethodsOption = _COMPARED,
+    methods: MethodsOption = COMPARED,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="measurements of each, medians are printed")] = 5,
     amused: Annotated[
         bool,

@@ -9,6 +9,7 @@ from .errors import UserError
 from .requests import Method
 
 NAMES: tuple[str, ...] = get_args(Method)
+COMPARED = "full,early-exit,early-exit:finalise=argmax,markovgen,rescheduled,halton"  # side by side, as typed
 TITLES = {
     "full": "Full",
     "early-exit": "Early exit",

@@ -27,17 +27,18 @@ from ..decoding.schedule import mask_counts
 from ..errors import UserError
 from ..events import Result
 from ..ladder import Stage, default_super_resolution_exit
+from ..methods import COMPARED
 from ..models.mrf import MarkovRandomField
 from ..models.text import TextStates
 from ..pipeline import MarkovGenPipeline
 from ..requests import GenerateRequest
 from ..runtime import Runtime, load_runtime
-from ..settings import load_settings
+from ..settings import DEFAULT_MODEL, load_settings
 from ..timing import synchronize
 from .amused_size import TRANSFORMER, measure_checkpoint, text_lines
 from .generation import available, parse_methods
 from .memory import peak_memory_mb
-from .output import plain, write_report
+from .output import command_line, plain, write_report
 from .waits import app_ready_seconds, first_preview_seconds, scenes_per_second
 
 PROMPT = "a panda next to a pizza on a brick wall"
@@ -278,13 +279,46 @@ def main(
     """
     with redirect_stdout(sys.stderr):
         chosen = parse_methods(methods)
-        runtime = load_runtime(load_settings(model=model, mrf=mrf, device=device))
+        settings = load_settings(model=model, mrf=mrf, device=device)
+        runtime = load_runtime(settings)
         report = plain(benchmark(runtime, available(chosen, runtime.pipeline), rounds))
         if amused:
             report["amused_256"] = plain(measure_amused(runtime.device, runtime.dtype, rounds))
             report["amused_256"]["checkpoint"] = plain(measure_checkpoint(runtime.device, runtime.dtype))
         if app:
             report["app_ready_seconds"] = plain(app_ready_seconds())
+        report["command"] = command(
+            methods,
+            rounds,
+            amused=amused,
+            app=app,
+            model=settings.model,
+            mrf=settings.mrf,
+            device=settings.device,
+        )
         if out:
             write_report(report, out)
     print(json.dumps(report) if as_json else text_table(report))
+
+
+def command(
+    methods: str,
+    rounds: int,
+    *,
+    amused: bool = False,
+    app: bool = False,
+    model: str = DEFAULT_MODEL,
+    mrf: str | None = None,
+    device: str = "auto",
+) -> str:
+    """The line that measures the same once more, also where the environment named the weights or the field."""
+    return command_line(
+        "benchmark",
+        ("--methods", methods, COMPARED),
+        ("--rounds", rounds, 5),
+        ("--amused-size", amused, False),
+        ("--app", app, False),
+        ("--model", model, DEFAULT_MODEL),
+        ("--mrf", mrf, None),
+        ("--device", device, "auto"),
+    )

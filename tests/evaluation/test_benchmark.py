@@ -1,9 +1,11 @@
 """`markovgen benchmark` on a tiny pipeline: the shape of the report, and times that make sense."""
 
 import errno
+import inspect
 import json
 import multiprocessing
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from markovgen_app.evaluation.generation import parse_methods
 from markovgen_app.methods import NAMES
 from markovgen_app.runtime import Runtime
 from tests.builders import runtime_of, tiny_checkpoint, tiny_ladder, tiny_pipeline
+from tests.commands import run_command
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +99,27 @@ def test_no_rounds_are_refused():
 def test_the_command_prints_one_object_or_a_table(tmp_path: Path, capsys):
     model = str(tiny_checkpoint(tmp_path / "model"))
     benchmark.main(model, True, methods="full:steps=2", rounds=1, device="cpu", out=tmp_path / "benchmark.json")
-    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "benchmark.json").read_text())
+    report = json.loads(capsys.readouterr().out)
+    assert report == json.loads((tmp_path / "benchmark.json").read_text())
+    assert report["command"].startswith("markovgen benchmark --methods full:steps=2 --rounds 1 --model")
     benchmark.main(model, methods="halton:steps=2", rounds=1, device="cpu")
     table = capsys.readouterr().out
     assert "base_step_ms" in table and "halton:steps=2" in table and "peak memory" in table
+
+
+@pytest.mark.parametrize("given", [{}, {"amused": True, "app": True, "model": "runs/a b", "mrf": "f", "device": "cpu"}])
+def test_the_stored_command_asks_for_the_same(given, monkeypatch):
+    """Typed into the command line, it calls `main` with what it was made of."""
+    asked = {"methods": "full,early-exit:exit_step=8", "rounds": 3, **given}
+    usual = {name: parameter.default for name, parameter in inspect.signature(benchmark.main).parameters.items()}
+    called = {}
+
+    def main(model, as_json, **others):
+        called.update(model=model, as_json=as_json, **others)
+
+    monkeypatch.setattr(benchmark, "main", main)
+    assert run_command(*shlex.split(benchmark.command(**asked))[1:]) == 0
+    assert called == {**usual, **asked}
 
 
 def test_a_checkpoint_of_amuseds_kind_is_loaded_and_runs_every_method(monkeypatch, capsys):
