@@ -41,6 +41,7 @@ class Mirror:
         self.path, self._categories = path, categories
         self._last = self._size = 0  # the last event that is in the file, and the bytes up to its end
         self._lock = Lock()
+        self._overdue = False  # a withdrawn rater's lines wait to be taken out
         self._owner = path.with_name(f".{path.name}.lock").open("w")
         try:
             fcntl.flock(self._owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -79,8 +80,20 @@ class Mirror:
                 os.replace(temporary, self.path)
             self._last, self._size = lines[-1][0] if lines else 0, len(wanted)
 
+    def forget(self, connection: sa.Connection) -> None:
+        """Take out who withdrew. What a full disk puts off is done with the next answer, or at the next start."""
+        self._overdue = True
+        try:
+            self.catch_up(connection)
+            self._overdue = False
+        except OSError as error:
+            self.path.with_name(f".{self.path.name}.part").unlink(missing_ok=True)
+            print(f"{self.path} still holds withdrawn answers, make room for it ({error.strerror}).", file=sys.stderr)
+
     def append(self, connection: sa.Connection) -> None:
         """Add what came since; a full disk costs the file some lines until it catches up, and no vote."""
+        if self._overdue:
+            return self.forget(connection)
         with self._lock:
             lines = list(self._lines(connection, after=self._last))
             if not lines:

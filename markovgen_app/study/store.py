@@ -220,9 +220,9 @@ class Store:
             ]
             count = deleted[0].rowcount
             connection.execute(withdrawals.insert(), {"at": self._now(), "votes": count})
-        with self._engine.begin() as connection:
-            if self._mirror:
-                self._mirror.catch_up(connection)
+        if self._mirror:
+            with self._engine.begin() as connection:
+                self._mirror.forget(connection)
         tables.forget_deleted(self._engine)
         return count
 

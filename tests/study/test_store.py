@@ -521,6 +521,26 @@ def test_a_mirror_that_cannot_be_written_costs_no_vote(
     store.dispose()
 
 
+def test_a_full_disk_puts_off_what_a_withdrawal_deletes_and_fails_it_not(
+    tmp_path: Path, bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    mirror, keys = folder / "answers.jsonl", bundle.keys
+    store = Store(tmp_path / "study.db", bundle.plan, bundle.digest, mirror=mirror)
+    stays, goes = join(store, bundle)[1], join(store, bundle)[1]
+    store.record([vote(stays, 0), vote(goes, 0)])
+    folder.rename(tmp_path / "away")
+    assert store.withdraw(keys.withdrawal_hash(keys.withdrawal_code(goes.rater))) == 1
+    assert "still holds withdrawn answers" in capsys.readouterr().err
+    (tmp_path / "away").rename(folder)
+    assert goes.rater in mirror.read_text()
+    store.record([vote(stays, 1)])
+    assert [json.loads(line)["rater"] for line in mirror.read_text().splitlines()] == [stays.rater] * 2
+    assert not capsys.readouterr().err
+    store.dispose()
+
+
 def test_a_disk_that_fills_up_within_a_line_tears_none(
     tmp_path: Path, bundle: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
