@@ -3,7 +3,7 @@
 The database is what counts; `read_mirror` gives back what stood where it was lost. A line follows the commit of its
 event, so that a killed server may leave the file behind by a few lines or by half of one; it catches up when the store
 is opened next. A file that knows answers which the database does not is never overwritten: the database was lost, or is
-an old copy.
+an old copy. Only the answers of raters who are leaving are taken out: the database names those until it is done.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from ..errors import UserError
-from .tables import events, raters, trials, withdrawals
+from .tables import events, leaving, raters, trials
 from .votes import Vote
 
 
@@ -53,14 +53,18 @@ class Mirror:
         """Let another process have it."""
         self._owner.close()
 
-    def catch_up(self, connection: sa.Connection) -> None:
+    def catch_up(self, connection: sa.Connection) -> set[str]:
         """Make the file equal to the database: appended to if that is enough, else written anew.
 
+        Returns:
+            The raters in `leaving`, of whom the file has nothing now.
+
         Raises:
-            UserError: the file has answers that the database lacks, and nobody withdrew.
+            UserError: the file has answers that the database lacks, of others than those.
             OSError: the file cannot be written.
         """
         with self._lock:
+            gone = set(connection.scalars(sa.select(leaving.c.rater)))
             lines = list(self._lines(connection, after=0))
             wanted = "".join(line for _, line in lines).encode()
             found = self.path.read_bytes() if self.path.exists() else b""
@@ -68,36 +72,42 @@ class Mirror:
                 with self.path.open("ab") as file:
                     file.write(wanted[len(found) :])
             else:
-                withdrawn = connection.scalar(sa.select(sa.func.count()).select_from(withdrawals))
-                if not withdrawn and not known(found) <= known(wanted):
+                if not {rater for rater, _, _ in known(found) - known(wanted)} <= gone:
                     raise UserError(
-                        f"{self.path} holds answers that the database does not: if the database was lost, give them"
-                        f" back to a new one with `markovgen study import {self.path.parent} {self.path}`, else move"
-                        " the file away."
+                        f"{self.path} holds answers that the database does not: if the database was lost or is an"
+                        " old copy, give them back to a new one with"
+                        f" `markovgen study import {self.path.parent} {self.path}`, else move the file away."
                     )
                 temporary = self.path.with_name(f".{self.path.name}.part")
                 temporary.write_bytes(wanted)
                 os.replace(temporary, self.path)
             self._last, self._size = lines[-1][0] if lines else 0, len(wanted)
+            return gone
 
-    def forget(self, connection: sa.Connection) -> None:
-        """Take out who withdrew. What a full disk puts off is done with the next answer, or at the next start."""
+    def forget(self, connection: sa.Connection) -> set[str]:
+        """Take out who withdrew, and return them. What a full disk puts off is done with the next answer or start."""
         self._overdue = True
         try:
-            self.catch_up(connection)
+            gone = self.catch_up(connection)
             self._overdue = False
+            return gone
         except OSError as error:
             self.path.with_name(f".{self.path.name}.part").unlink(missing_ok=True)
             print(f"{self.path} still holds withdrawn answers, make room for it ({error.strerror}).", file=sys.stderr)
+            return set()
 
-    def append(self, connection: sa.Connection) -> None:
-        """Add what came since; a full disk costs the file some lines until it catches up, and no vote."""
+    def append(self, connection: sa.Connection) -> set[str]:
+        """Add what came since; a full disk costs the file some lines until it catches up, and no vote.
+
+        Returns:
+            The raters who were taken out at last, where that had been put off.
+        """
         if self._overdue:
             return self.forget(connection)
         with self._lock:
             lines = list(self._lines(connection, after=self._last))
             if not lines:
-                return
+                return set()
             added = "".join(line for _, line in lines).encode()
             try:
                 with self.path.open("ab") as file:
@@ -106,8 +116,9 @@ class Mirror:
                     file.write(added)
             except OSError as error:
                 print(f"{self.path} falls behind, votes are safe in the database ({error.strerror}).", file=sys.stderr)
-                return
+                return set()
             self._last, self._size = lines[-1][0], size + len(added)
+            return set()
 
     def _lines(self, connection: sa.Connection, after: int) -> Iterator[tuple[int, str]]:
         """Events past an id, in order: their ids and their lines."""

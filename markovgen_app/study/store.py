@@ -28,7 +28,7 @@ from sqlalchemy.exc import IntegrityError
 from ..errors import UserError
 from . import tables
 from .mirror import Mirror
-from .tables import events, facts, raters, trials, votes, withdrawals
+from .tables import events, facts, leaving, raters, trials, votes, withdrawals
 from .votes import CORRUPTED, Choice, Plan, Trial, Vote
 
 FILE, MIRROR = "study.db", "answers.jsonl"
@@ -144,8 +144,7 @@ class Store:
             self._mirror = Mirror(mirror, self._categories) if mirror else None
             try:
                 if self._mirror:
-                    with self._engine.begin() as connection:
-                        self._mirror.catch_up(connection)
+                    self._follow(self._mirror.catch_up)
             except BaseException:
                 self.dispose()
                 raise
@@ -220,9 +219,10 @@ class Store:
             ]
             count = deleted[0].rowcount
             connection.execute(withdrawals.insert(), {"at": self._now(), "votes": count})
+            if self._mirror and not connection.scalar(sa.select(leaving.c.rater).where(leaving.c.rater == rater)):
+                connection.execute(leaving.insert(), {"rater": rater})
         if self._mirror:
-            with self._engine.begin() as connection:
-                self._mirror.forget(connection)
+            self._follow(self._mirror.forget)
         tables.forget_deleted(self._engine)
         return count
 
@@ -239,8 +239,7 @@ class Store:
                 except Refused as refusal:
                     results[index] = refusal
         if self._mirror:
-            with self._engine.begin() as connection:
-                self._mirror.append(connection)
+            self._follow(self._mirror.append)
         return [results[index] for index in range(len(answers))]
 
     def votes(self) -> list[Vote]:
@@ -307,8 +306,7 @@ class Store:
         except IntegrityError:
             raise UserError("Some of these votes are in this database already: import into a new one.") from None
         if self._mirror:
-            with self._engine.begin() as connection:
-                self._mirror.append(connection)
+            self._follow(self._mirror.append)
 
     # ---- the study -------------------------------------------------------------------------------------------------
 
@@ -359,6 +357,15 @@ class Store:
                     "The votes in this database were given to another plan or other pictures than those in the study's"
                     " folder: bring the original files back, or give another database."
                 )
+
+    def _follow(self, write: Callable[[sa.Connection], set[str]]) -> None:
+        """Let the mirror follow the database. Whom the mirror has nothing of any more is forgotten here, too."""
+        with self._engine.begin() as connection:
+            gone = write(connection)
+        if gone:
+            with self._writer.begin() as connection:
+                connection.execute(leaving.delete().where(leaving.c.rater.in_(gone)))
+            tables.forget_deleted(self._engine)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

@@ -81,6 +81,11 @@ withdrawals = sa.Table(
     sa.Column("at", sa.String(40), nullable=False),
     sa.Column("votes", sa.Integer, nullable=False),
 )
+leaving = sa.Table(
+    "leaving",
+    metadata,
+    sa.Column("rater", sa.String(64), primary_key=True, comment="withdrew, and the mirror still has their lines"),
+)
 
 
 def engine(url: str | Path) -> sa.Engine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
@@ -491,11 +492,54 @@ def test_answers_that_only_the_mirror_knows_are_never_overwritten(tmp_path: Path
     assert store_votes(path, bundle) == votes
     store = opened(mirror=mirror)
     assert read_mirror(mirror) == votes
-    store.withdraw(session.rater)
     store.dispose()
-    mirror.write_bytes(whole)  # killed between a withdrawal and its mirror
-    opened(mirror=mirror).dispose()
-    assert mirror.read_bytes() == b""
+
+
+def test_a_withdrawal_explains_the_answers_of_that_rater_only(tmp_path: Path, bundle: Bundle) -> None:
+    """An old database is refused after a withdrawal, too; what a withdrawal left undone is done."""
+    mirror, path, keys = tmp_path / "answers.jsonl", tmp_path / "study.db", bundle.keys
+
+    def opened() -> Store:
+        return Store(path, bundle.plan, bundle.digest, mirror=mirror)
+
+    def withdraw(session: Session) -> None:
+        store.withdraw(keys.withdrawal_hash(keys.withdrawal_code(session.rater)))
+
+    store = opened()
+    stays, goes, early = (join(store, bundle)[1] for _ in range(3))
+    store.record([vote(stays, 0), vote(goes, 0), vote(early, 0)])
+    withdraw(early)
+    with sqlite3.connect(path) as old, sqlite3.connect(tmp_path / "old.db") as copy:
+        old.backup(copy)
+    later = join(store, bundle)[1]
+    for newer in (vote(stays, 1), vote(later, 0)):
+        store.record([newer])
+        store.dispose()
+        whole = mirror.read_bytes()
+        with sqlite3.connect(path) as now, sqlite3.connect(tmp_path / "now.db") as copy:
+            now.backup(copy)
+        for file in tmp_path.glob("study.db*"):
+            file.unlink()
+        shutil.copy(tmp_path / "old.db", path)
+        with pytest.raises(UserError, match="holds answers that the database does not"):
+            opened()
+        assert mirror.read_bytes() == whole
+        for file in tmp_path.glob("study.db*"):
+            file.unlink()
+        (tmp_path / "now.db").rename(path)
+        store = opened()
+
+    assert store._mirror is not None
+    before = mirror.read_bytes()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(store._mirror, "forget", lambda connection: (_ for _ in ()).throw(KeyboardInterrupt))
+        withdraw(goes)  # killed between the withdrawal and its mirror
+    store.dispose()
+    assert mirror.read_bytes() == before
+    opened().dispose()
+    assert {json.loads(line)["rater"] for line in mirror.read_text().splitlines()} == {stays.rater, later.rater}
+    for file in tmp_path.glob("study.db*"):
+        assert goes.rater.encode() not in file.read_bytes(), "once the mirror has forgotten, the database does"
 
 
 def store_votes(path: Path, bundle: Bundle) -> list[Vote]:
