@@ -22,6 +22,8 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HUB_FILES = ("*.json", "*/*.json", "*/*.txt", "*/*.safetensors")
 _HUB_VARIANTS = ["*.fp16.safetensors", "*.non_ema.safetensors"]  # the same weights again
 _WEIGHTS = "diffusion_pytorch_model"
+MODEL_FILES = ("config.json", f"{_WEIGHTS}*.safetensors", f"{_WEIGHTS}.safetensors.index.json")
+"""What to download of a repository that holds one model: * also stands for /, so these begin as the files do."""
 _AGAIN = "copy or download the checkpoint again"
 
 

@@ -7,13 +7,14 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from diffusers.configuration_utils import FrozenDict
+from diffusers.models.modeling_utils import ModelMixin
 
-from .checkpoint import check_model, download, is_hub_id, tensor_names
-from .errors import UserError
+from .checkpoint import MODEL_FILES, check_model, download, is_hub_id, tensor_names
+from .errors import UserError, first_line
 from .ladder import Finer
 from .models.mrf import MarkovRandomField
 from .models.super_resolution import SuperResolutionTransformer
@@ -21,6 +22,33 @@ from .models.text import HUB_ID
 
 if TYPE_CHECKING:
     from .pipeline import MarkovGenPipeline
+
+
+ModelT = TypeVar("ModelT", bound=ModelMixin)
+
+
+def load_model(
+    kind: type[ModelT], folder: Path, absent: str | None = None, *, dtype: torch.dtype = torch.float32
+) -> ModelT:
+    """A model from its folder, whole and of this class.
+
+    Args:
+        absent: what to say where the folder holds no model.
+
+    Raises:
+        UserError: it is not there, damaged, of another class, or its config.json is not that of its weights.
+    """
+    if absent is not None and not (folder / "config.json").is_file():
+        raise UserError(absent)
+    check_model(folder, kind)
+    try:
+        model = kind.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+    except Exception as error:  # a config and weights that do not fit fail in as many ways as there are mistakes
+        raise UserError(
+            f"The model in {folder} cannot be loaded: copy it again, with its config.json ({first_line(error)})."
+        ) from error
+    check_complete(model, folder)
+    return model
 
 
 def load_field(source: str | os.PathLike[Any]) -> MarkovRandomField:
@@ -31,13 +59,9 @@ def load_field(source: str | os.PathLike[Any]) -> MarkovRandomField:
     """
     folder = Path(source)
     if not folder.exists() and is_hub_id(source):
-        folder = download(str(source))
-    if not (folder / "config.json").is_file():
-        raise UserError(f"There is no random field in {folder}: train one with `markovgen train mrf`.")
-    check_model(folder, MarkovRandomField)
-    field_of_folder = MarkovRandomField.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True)
-    check_complete(field_of_folder, folder)
-    return field_of_folder
+        folder = download(str(source), MODEL_FILES)
+    absent = f"There is no random field in {folder}: train one with `markovgen train mrf`."
+    return load_model(MarkovRandomField, folder, absent)
 
 
 def load_finer(folder: Path, transformer: str, mrf: str | None, dtype: torch.dtype) -> Finer:
@@ -46,9 +70,7 @@ def load_finer(folder: Path, transformer: str, mrf: str | None, dtype: torch.dty
     Raises:
         UserError: a part is damaged, or something else.
     """
-    check_model(folder / transformer, SuperResolutionTransformer)
-    model = SuperResolutionTransformer.from_pretrained(folder / transformer, torch_dtype=dtype, use_safetensors=True)
-    check_complete(model, folder / transformer)
+    model = load_model(SuperResolutionTransformer, folder / transformer, dtype=dtype)
     field_above = None if mrf is None else load_field(folder / mrf)
     if field_above is not None:
         torch.nn.Module.to(field_above, dtype)
