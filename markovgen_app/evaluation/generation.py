@@ -101,6 +101,32 @@ def grid_of(pipeline: MarkovGenPipeline, fields: Mapping[str, Any]) -> tuple[int
     return pipeline.stages_for(GenerateRequest.validated(prompt="-", **fields))[-1].grid
 
 
+def steps_of(pipeline: MarkovGenPipeline, fields: Mapping[str, Any]) -> tuple[int, ...]:
+    """Decoding steps that a method takes in each of its stages, from the base up.
+
+    Raises:
+        UserError: no stage makes pictures of the size that it asks for.
+    """
+    request = pipeline.settled(GenerateRequest.validated(prompt="-", **fields))
+    loops = [stage.settings(request) for stage in pipeline.stages_for(request)]
+    return tuple(loop.exit_step or loop.steps for loop in loops)
+
+
+def counterparts(pipeline: MarkovGenPipeline, methods: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The methods that each one is compared with: all with the first, and markovgen with what takes as many steps."""
+    first = next(iter(methods))
+    found: dict[str, list[str]] = {name: [first] for name in methods if name != first}
+    steps = {name: steps_of(pipeline, fields) for name, fields in methods.items()}
+    for name, others in found.items():
+        if methods[name]["method"] == "markovgen":
+            others += [
+                other
+                for other, fields in methods.items()
+                if other != first and fields["method"] != "markovgen" and steps[other] == steps[name]
+            ]
+    return found
+
+
 def request_for(scene: Scene, seed: int, index: int, fields: Mapping[str, Any]) -> GenerateRequest:
     """The request for prompt `index`: its noise is its own, and the same for every method."""
     noise = (seed * 1_000_003 + index) % (MAX_SEED + 1)

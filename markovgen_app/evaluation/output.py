@@ -8,13 +8,29 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from ..data.scenes import wrapped
 from ..pictures import write_error
+from ..pixels import stacked, to_levels, to_pixels
+
+if TYPE_CHECKING:
+    from ..models.amused import AmusedTokenizer
+    from ..models.tokenizer import ImageTokenizer
+
+_COMPARED = {
+    "prompts right": "prompt_accuracy",
+    "objects": "object_accuracy",
+    "background": "background_accuracy",
+    "style": "style_accuracy",
+    "scene-FD": "scene_fd",
+    "CMMD": "cmmd",
+    "bigrams": "bigram_divergence",
+}
+"""Columns of what methods are compared by."""
 
 
 def sheet(pictures: Sequence[tuple[str, Image.Image]], path: Path, count: int = 16, columns: int = 4) -> None:
@@ -33,6 +49,24 @@ def sheet(pictures: Sequence[tuple[str, Image.Image]], path: Path, count: int = 
         x, y = gap + index % columns * (width + gap), gap + index // columns * (height + text_height)
         page.paste(image.resize((width, height), Image.Resampling.NEAREST), (x, y))
         draw.multiline_text((x, y + height + 2), wrapped(caption, max(8, width // 7), 4), fill="black", spacing=1)
+    _save(page, path)
+
+
+def pairs_sheet(tokenizer: ImageTokenizer | AmusedTokenizer, pictures: Sequence[np.ndarray], path: Path) -> None:
+    """Pictures (H, W, 3) above their reconstructions, eight a row, as one PNG.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    shown = list(to_levels(tokenizer.decode(tokenizer.encode(to_pixels(stacked(pictures), tokenizer.device)))))
+    columns = min(8, len(pictures))
+    rows = []
+    for start in range(0, len(pictures), columns):
+        rows += [np.concatenate(block[start : start + columns], axis=1) for block in (pictures, shown)]
+    _save(Image.fromarray(np.concatenate(rows, axis=0)), path)
+
+
+def _save(page: Image.Image, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         page.save(path)
@@ -89,21 +123,12 @@ def _defined(number: float | None) -> bool:
 
 def text_table(report: Mapping[str, Any]) -> str:
     """The report for people: methods against measures, 95 % intervals in brackets, then what the numbers rest on."""
-    columns = {
-        "prompts right": "prompt_accuracy",
-        "objects": "object_accuracy",
-        "background": "background_accuracy",
-        "style": "style_accuracy",
-        "scene-FD": "scene_fd",
-        "CMMD": "cmmd",
-        "bigrams": "bigram_divergence",
-        "seconds": "model_seconds",
-        "calls": "transformer_calls",
-    }
+    columns = {**_COMPARED, "seconds": "model_seconds", "calls": "transformer_calls"}
     rows = [["method", *columns]]
     for name, values in {**report["methods"], "real pictures": report["real"]}.items():
         rows.append([name, *(cell(values[key]) if key in values else "–" for key in columns.values())])
     lines = aligned(rows)
+    lines += differences(report["methods"])
     lines += ["", "prompts right, by layout"]
     layouts = list(report["real"]["layouts"])
     by_layout = [["method", *layouts]]
@@ -124,6 +149,17 @@ def text_table(report: Mapping[str, Any]) -> str:
             f" {found['object_accuracy']['value']:.3f} ({found['object_accuracy_ratio']:.3f} of the originals')."
         )
     return "\n".join(lines)
+
+
+def differences(methods: Mapping[str, Any]) -> list[str]:
+    """A table of one method's values less another's on the same prompts and seeds, with a line of heading."""
+    rows = [
+        [name, other, *(cell(values[key]) if key in values else "–" for key in _COMPARED.values())]
+        for name, measured in methods.items()
+        for other, values in measured.get("differences", {}).items()
+    ]
+    heading = ["", "differences on the same prompts and seeds: method less another"]
+    return [*heading, *aligned([["method", "less", *_COMPARED], *rows])] if rows else []
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

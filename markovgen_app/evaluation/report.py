@@ -26,7 +26,7 @@ from ..pipeline import MarkovGenPipeline
 from ..runtime import choose_device, load_runtime
 from ..settings import DEFAULT_MODEL, load_settings
 from . import metrics
-from .generation import available, generate, grid_of, parse_methods, parse_seeds
+from .generation import available, counterparts, generate, grid_of, parse_methods, parse_seeds
 from .judging import encode, load_scorer, scenes_for
 from .output import command_line, plain, sheet, text_table, write_report
 from .quality import REFERENCES, quality, reconstruction, reference_for
@@ -52,7 +52,7 @@ def evaluate(
     the row of real pictures is of the first method's.
 
     Args:
-        methods: name → fields of the request (see `parse_methods`); differences are to the first one.
+        methods: name → fields of the request (see `parse_methods`); the report has the differences of `counterparts`.
         references: real pictures that distances are measured to.
         reconstructions: scenes on which to measure the tokenizer; 0 leaves that out.
         draws, distance_draws: bootstrap resamples, for accuracies and for distances.
@@ -87,26 +87,31 @@ def evaluate(
         distance_draws,
     )
     table: dict[str, Any] = {}
-    first: tuple[dict[str, Any], dict[str, np.ndarray]] | None = None
+    resampled: dict[str, dict[str, np.ndarray]] = {}
     for name, work in made.items():
-        tokens, own = torch.stack(work.tokens), by_grid[grids[name]]
-        values, resampled = quality(work.images, tokens, scenes, scorer, own, weights, distance_draws)
+        tokens = torch.stack(work.tokens)
+        values, resampled[name] = quality(
+            work.images, tokens, scenes, scorer, by_grid[grids[name]], weights, distance_draws
+        )
         table[name] = {
             "size": work.images[0].width,
             **values,
             "model_seconds": float(np.median(work.model_seconds)),
             "transformer_calls": float(np.mean(work.transformer_calls)),
         }
-        if first is None:
-            first = values, resampled
-        else:
-            table[name]["difference"] = {
-                key: metrics.centred(values[key]["value"] - first[0][key]["value"], resampled[key] - first[1][key])
-                for key in resampled
-                if own is reference or key != "bigram_divergence"  # which larger grids have more neighbours for
+    for name, others in counterparts(pipeline, methods).items():
+        table[name]["differences"] = {
+            other: {
+                key: metrics.centred(
+                    table[name][key]["value"] - table[other][key]["value"], drawn - resampled[other][key]
+                )
+                for key, drawn in resampled[name].items()
+                if grids[name] == grids[other] or key != "bigram_divergence"  # larger grids have more neighbours
             }
     report: dict[str, Any] = {
         "images": images,
+            for other in others
+        }
         "seeds": list(seeds),
         "split": split,
         "nouns": len(dataset.nouns),

@@ -7,7 +7,9 @@ from builders import tiny_ladder, tiny_pipeline
 from markovgen_app.data.scenes import SceneDataset
 from markovgen_app.errors import UserError
 from markovgen_app.evaluation import generation
+from markovgen_app.methods import COMPARED
 from markovgen_app.models.amused import amused_defaults
+from markovgen_app.requests import GenerateRequest
 
 METHODS = generation.parse_methods("full:steps=3,early-exit:steps=3:exit_step=2")
 
@@ -50,6 +52,20 @@ def test_the_grid_is_that_of_the_last_stage():
     assert generation.grid_of(tiny_pipeline(), {}) == (4, 4)
     with pytest.raises(UserError, match="not of 40"):
         generation.grid_of(ladder, {"size": "40"})
+
+
+def test_markovgen_is_compared_with_the_first_and_with_all_that_takes_as_many_steps():
+    methods = generation.parse_methods(COMPARED)
+    colder = methods["early-exit:temperature=0.8"]
+    assert GenerateRequest.validated(prompt="a panda", **colder).temperature == 0.8
+    found = generation.counterparts(tiny_pipeline(), methods)
+    assert found["markovgen"] == [name for name in methods if name != "markovgen"]
+    assert all(found[name] == ["full"] for name in methods if name not in ("full", "markovgen"))
+    ladder = tiny_ladder(field=False)  # where markovgen takes all steps of the upper stage
+    assert generation.steps_of(ladder, methods["early-exit"]) != generation.steps_of(ladder, methods["markovgen"])
+    assert generation.counterparts(ladder, methods)["markovgen"] == ["full"]
+    base = generation.parse_methods("full:size=32,early-exit:size=32,markovgen:size=32,early-exit")
+    assert generation.counterparts(ladder, base)["markovgen:size=32"] == ["full:size=32", "early-exit:size=32"]
 
 
 def test_every_prompt_and_seed_has_its_own_noise_and_methods_share_it():

@@ -15,7 +15,7 @@ from markovgen_app.errors import UserError
 from markovgen_app.evaluation import report
 from markovgen_app.evaluation.generation import parse_methods, request_for
 from markovgen_app.evaluation.judging import ACCURACIES
-from markovgen_app.evaluation.output import plain
+from markovgen_app.evaluation.output import cell, plain, text_table
 from markovgen_app.models.mrf import MarkovRandomField
 from markovgen_app.pipeline import MarkovGenPipeline
 from tests.builders import TINY_CODES, TINY_GRID, tiny_checkpoint, tiny_ladder, tiny_pipeline
@@ -73,7 +73,8 @@ def test_the_report_has_the_promised_shape(evaluated):
         assert total == pytest.approx(values["prompt_accuracy"]["value"])
     full, early = found["methods"].values()
     assert (full["transformer_calls"], early["transformer_calls"]) == (3, 2)
-    assert "difference" not in full and set(early["difference"]) == set(MEASURES)
+    assert "differences" not in full and set(early["differences"]) == {"full:steps=3"}
+    assert set(early["differences"]["full:steps=3"]) == set(MEASURES)
     json.loads(json.dumps(plain(found), allow_nan=False))
 
 
@@ -83,6 +84,28 @@ def test_the_same_call_gives_the_same_numbers_and_uses_the_cache(evaluated):
         values.pop("model_seconds", None)
     assert json.dumps(first) == json.dumps(second)
     assert all(np.array_equal(a[1], b[1]) for a, b in zip(pictures, again, strict=True))
+
+
+def test_markovgen_is_set_against_all_that_takes_as_many_steps_and_the_table_shows_it(pipeline):
+    methods = parse_methods(
+        "full:steps=4,early-exit:steps=4:exit_step=2,markovgen:steps=4:exit_step=2,rescheduled:steps=4:exit_step=3"
+    )
+    found, _ = report.evaluate(pipeline, tiny_scorer(), methods, 3, references=8, draws=20, distance_draws=10)
+    full, early, markov, rescheduled = methods
+    table = found["methods"]
+    assert {name: list(values.get("differences", [])) for name, values in table.items()} == {
+        full: [],
+        early: [full],
+        markov: [full, early],
+        rescheduled: [full],
+    }
+    for other, measured in table[markov]["differences"].items():
+        for name in MEASURES:
+            assert measured[name]["value"] == pytest.approx(table[markov][name]["value"] - table[other][name]["value"])
+            assert measured[name]["low"] <= measured[name]["value"] <= measured[name]["high"]
+    rows = [line.split() for line in text_table(found).splitlines()]
+    (row,) = (row for row in rows if row[:2] == [markov, early])
+    assert cell(table[markov]["differences"][early]["scene_fd"]) in " ".join(row)
 
 
 def test_real_pictures_are_nearer_to_real_pictures_than_noise_is(evaluated):
@@ -116,8 +139,9 @@ def test_pictures_of_a_ladder_are_judged_at_the_size_that_each_method_makes(tmp_
     assert [each["size"] for each in (large, markov, small)] == [64, 64, 32]
     assert {image.size for _, image in pictures} == {(64, 64)}
     assert sorted(load_file(path)["tokens"].shape for path in tmp_path.iterdir()) == [(8, 16), (8, 64)]
-    assert set(markov["difference"]) == set(MEASURES) == {"bigram_divergence", *small["difference"]}
-    assert "bigram_divergence" not in small["difference"]
+    of_markov, of_small = (each["differences"]["full:steps=2"] for each in (markov, small))
+    assert set(of_markov) == set(MEASURES) == {"bigram_divergence", *of_small}
+    assert "bigram_divergence" not in of_small
     base = MarkovGenPipeline(ladder.transformer, ladder.tokenizer, ladder.text_encoder, ladder.vocabulary)
     alone, _ = report.evaluate(base, tiny_scorer(), parse_methods("full:steps=2"), 2, **counts)
     assert {name: small[name] for name in MEASURES} == {
