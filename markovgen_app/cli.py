@@ -226,6 +226,9 @@ def evaluate(
     sheet: Annotated[Path | None, typer.Option("--sheet", help="PNG file for the first 16 pictures")] = None,
     scorer: ScorerOption = None,
     model: ModelOption = None,
+    pairs: Annotated[
+        Path | None, typer.Option("--pairs", help="PNG file for 16 scenes above their reconstructions (generate)")
+    ] = None,
     mrf: MrfOption = None,
     device: DeviceOption = None,
     out: OutOption = None,
@@ -268,6 +271,7 @@ def evaluate(
         sheet_path=sheet,
         out=out,
     )
+        pairs_path=pairs,
 
 
 @app.command()

@@ -28,8 +28,10 @@ from ..settings import DEFAULT_MODEL, load_settings
 from . import metrics
 from .generation import available, counterparts, generate, grid_of, parse_methods, parse_seeds
 from .judging import encode, load_scorer, scenes_for
-from .output import command_line, plain, sheet, text_table, write_report
+from .output import command_line, pairs_sheet, plain, sheet, text_table, write_report
 from .quality import REFERENCES, quality, reconstruction, reference_for
+
+_PAIRS = 16
 
 
 def evaluate(
@@ -108,10 +110,10 @@ def evaluate(
                 for key, drawn in resampled[name].items()
                 if grids[name] == grids[other] or key != "bigram_divergence"  # larger grids have more neighbours
             }
-    report: dict[str, Any] = {
-        "images": images,
             for other in others
         }
+    report: dict[str, Any] = {
+        "images": images,
         "seeds": list(seeds),
         "split": split,
         "nouns": len(dataset.nouns),
@@ -141,6 +143,7 @@ def main(
     references: int = REFERENCES,
     reconstructions: int = 0,
     sheet_path: Path | None = None,
+    pairs_path: Path | None = None,
     out: Path | None = None,
 ) -> None:
     """`markovgen evaluate`: print the quality table, or one JSON object.
@@ -150,6 +153,7 @@ def main(
         methods, seeds: as typed, parted by commas.
         scorer_folder: the scorer's weights; weights/scorer if not given.
         sheet_path: PNG file for the first 16 pictures of the first method, unpicked, with their prompts.
+        pairs_path: PNG file for the split's first 16 scenes, each above what the checkpoint's tokenizer makes of it.
         out: file for the JSON report, beside what is printed.
 
     Raises:
@@ -163,6 +167,10 @@ def main(
         scorer = load_scorer(scorer_folder, choose_device(settings.device))
         runtime = load_runtime(settings)
         chosen = available(chosen, runtime.pipeline)
+        if pairs_path:
+            scenes, size = scenes_for(runtime.pipeline, scorer, split), runtime.pipeline.sizes[-1]
+            originals = [scenes.render(scenes.scene(index), size) for index in range(_PAIRS)]
+            pairs_sheet(runtime.pipeline.tokenizer, originals, pairs_path)
         report, pictures = evaluate(
             runtime.pipeline,
             scorer,

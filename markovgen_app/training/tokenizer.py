@@ -19,9 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from PIL import Image
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,8 +27,9 @@ from torch.nn import functional as F
 from ..data.own import Split
 from ..data.scenes import Vocabulary
 from ..evaluation.metrics import psnr
+from ..evaluation.output import pairs_sheet
 from ..models.tokenizer import ImageTokenizer
-from ..pixels import stacked, to_levels, to_pixels
+from ..pixels import stacked, to_pixels
 from .data import Pictures, PicturesConfig, SceneBatch, open_pictures, scene_batches
 from .loop import Trainer, copy_half, read_config, start_from, without_denormals
 
@@ -145,18 +144,6 @@ def random_crop(pixels: Tensor, side: int, step: int, generator: torch.Generator
     return pixels[..., top : top + side, left : left + side].contiguous(memory_format=torch.channels_last)
 
 
-def pairs_sheet(tokenizer: ImageTokenizer, scenes: Pictures, path: Path, count: int = 16) -> None:
-    """Originals above their reconstructions, as one PNG."""
-    pictures = [scenes[index][1] for index in range(count)]
-    shown = list(to_levels(tokenizer.decode(tokenizer.encode(to_pixels(stacked(pictures), tokenizer.device)))))
-    columns = min(8, count)
-    rows = []
-    for start in range(0, count, columns):
-        rows += [np.concatenate(block[start : start + columns], axis=1) for block in (pictures, shown)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate(rows, axis=0)).save(path)
-
-
 def measure(
     tokenizer: ImageTokenizer, scenes: Pictures, indices: Sequence[int], batch_size: int = 32
 ) -> dict[str, float]:
@@ -227,7 +214,7 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
     def on_checkpoint() -> None:
         average: ImageTokenizer = trainer.average["tokenizer"]  # type: ignore[index]
         trainer.log({"step": trainer.step, **measure(average, fresh, range(max(1, _MEASURED // config.size**2)))})
-        pairs_sheet(average, fresh, config.folder / "pairs.png")
+        pairs_sheet(average, [fresh[index][1] for index in range(16)], config.folder / "pairs.png")
         copy_half(average, config.folder / "weights")
 
     batches = scene_batches(scenes, config.batch_size, trainer.stream, config.workers, every=trainer.processes)

@@ -160,10 +160,15 @@ def test_the_command_prints_one_object_or_a_table_and_writes_files(tmp_path, mon
     report.main(model, "full:steps=2", 2, "0", True, **options, out=tmp_path / "a/report.json")
     printed = capsys.readouterr()
     assert json.loads(printed.out) == json.loads((tmp_path / "a/report.json").read_text())
-    report.main(model, "full:steps=2", 2, "0", sheet_path=tmp_path / "b/sheet.png", **options)
+    sheets = {"sheet_path": tmp_path / "b/sheet.png", "pairs_path": tmp_path / "c/pairs.png"}
+    report.main(model, "full:steps=2", 2, "0", **sheets, **options)
     table = capsys.readouterr().out
     assert "full:steps=2" in table and "real pictures" in table and "scene-FD" in table
     assert Image.open(tmp_path / "b/sheet.png").width > 128
+    pairs = np.asarray(Image.open(tmp_path / "c/pairs.png"))  # 16 pictures of 32 px, eight a row, each above its twin
+    scene = SceneDataset(0, split="test").scene(8)
+    assert pairs.shape == (128, 256, 3) and np.array_equal(pairs[64:96, :32], SceneDataset().render(scene, 32))
+    assert not np.array_equal(pairs[96:, :32], pairs[64:96, :32])
     with pytest.raises(UserError, match="2 or more"):
         report.main(model, "full", 1, "0", **options)
 
