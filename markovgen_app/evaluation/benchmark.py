@@ -286,7 +286,7 @@ def main(
             report["amused_256"] = plain(measure_amused(runtime.device, runtime.dtype, rounds))
             report["amused_256"]["checkpoint"] = plain(measure_checkpoint(runtime.device, runtime.dtype))
         if app:
-            report["app_ready_seconds"] = plain(app_ready_seconds())
+            report["app_ready_seconds"] = plain(app_ready_seconds(settings))
         report["command"] = command(
             methods,
             rounds,

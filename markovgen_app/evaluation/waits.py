@@ -17,6 +17,7 @@ from ..data.scenes import SceneDataset
 from ..errors import UserError
 from ..pipeline import MarkovGenPipeline
 from ..requests import GenerateRequest
+from ..settings import Settings
 
 _PATIENCE = 120.0  # seconds
 
@@ -43,8 +44,12 @@ def scenes_per_second(count: int = 300, size: int = 128) -> float:
     return count / (time.perf_counter() - started)
 
 
-def app_ready_seconds(command: list[str] | None = None) -> float:
+def app_ready_seconds(settings: Settings, command: list[str] | None = None) -> float:
     """Time from starting `python app.py` to its page being answered, on a free port.
+
+    Args:
+        settings: the app gets their model, random field and device.
+        command: starts something else than the app.
 
     Raises:
         UserError: the app ended or did not answer in two minutes.
@@ -54,6 +59,9 @@ def app_ready_seconds(command: list[str] | None = None) -> float:
         port = free.getsockname()[1]
     entry = Path(__file__).resolve().parents[2] / "app.py"
     environment = {**os.environ, "MARKOVGEN_HOST": "127.0.0.1", "MARKOVGEN_PORT": str(port)}
+    for name in ("model", "mrf", "device"):
+        if (value := getattr(settings, name)) is not None:
+            environment[f"MARKOVGEN_{name.upper()}"] = value
     started = time.perf_counter()
     server = subprocess.Popen(
         command or [sys.executable, str(entry)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

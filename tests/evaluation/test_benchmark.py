@@ -24,6 +24,7 @@ from markovgen_app.evaluation.amused_size import TRANSFORMER, Shapes
 from markovgen_app.evaluation.generation import parse_methods
 from markovgen_app.methods import NAMES
 from markovgen_app.runtime import Runtime
+from markovgen_app.settings import Settings, load_settings
 from tests.builders import runtime_of, tiny_checkpoint, tiny_ladder, tiny_pipeline
 from tests.commands import run_command
 
@@ -228,6 +229,25 @@ def test_what_people_wait_for_is_measured(measured):
 def test_an_app_that_answers_is_ready_and_one_that_ends_is_said():
     serve = "import http.server as h, os; h.HTTPServer(('127.0.0.1', int(os.environ['MARKOVGEN_PORT'])),"
     ready = [sys.executable, "-c", serve + " h.SimpleHTTPRequestHandler).serve_forever()"]
-    assert 0 < waits.app_ready_seconds(ready) < 60
+    assert 0 < waits.app_ready_seconds(Settings(), ready) < 60
     with pytest.raises(UserError, match="ended while starting"):
-        waits.app_ready_seconds([sys.executable, "-c", ""])
+        waits.app_ready_seconds(Settings(), [sys.executable, "-c", ""])
+
+
+def test_the_app_that_is_timed_has_the_weights_and_the_device_of_the_benchmark(tmp_path, monkeypatch):
+    monkeypatch.setenv("MARKOVGEN_MODEL", "another")
+    seen, keep = tmp_path / "seen.json", "import json, os, sys; json.dump(dict(os.environ), open(sys.argv[1], 'w'))"
+    settings = load_settings(model="runs/a b", mrf="runs/field", device="cuda:1")
+    with pytest.raises(UserError, match="ended while starting"):
+        waits.app_ready_seconds(settings, [sys.executable, "-c", keep, str(seen)])
+    environment = json.loads(seen.read_text())
+    asked = [environment[f"MARKOVGEN_{name}"] for name in ("MODEL", "MRF", "DEVICE")]
+    assert asked == ["runs/a b", "runs/field", "cuda:1"]
+
+
+def test_the_benchmark_times_the_app_with_its_own_settings(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "benchmark", lambda *_: {})
+    monkeypatch.setattr(benchmark, "app_ready_seconds", lambda settings: float(settings.model == model))
+    model = str(tiny_checkpoint(tmp_path / "model"))
+    benchmark.main(model, True, app=True, device="cpu")
+    assert json.loads(capsys.readouterr().out)["app_ready_seconds"] == 1
