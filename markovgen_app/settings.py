@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     )
     admin_password: SecretStr | None = Field(default=None, min_length=8, description="opens the study's /results")
     study_invite_only: bool = Field(default=False, description="only people with an invitation may rate")
+    study_shards: Path | None = Field(
+        default=None, description="folder that keeps the study's answers, such as a mounted bucket; no database then"
+    )
     study_repository: str | None = Field(
         default=None, min_length=1, description="data set of the hub that the study's answers are sent to, owner/name"
     )

@@ -329,7 +329,8 @@ def _opened(folder: Path, database: str | None) -> tuple[Bundle, Store]:
     from .site import open_store
 
     bundle = Bundle.open(folder)
-    return bundle, open_store(bundle, load_settings(database=database).database)
+    settings = load_settings(database=database)
+    return bundle, open_store(bundle, settings.database, shards=settings.study_shards)
 
 
 def _arms(given: list[str]) -> dict[str, Path]:

@@ -109,11 +109,12 @@ class HubExport:
         """
         if settings.study_repository is None:
             return None
-        if settings.database is not None:
-            raise UserError(
-                "MARKOVGEN_STUDY_REPOSITORY sends the file of answers in the study's folder, and there is none with"
-                " MARKOVGEN_DATABASE: leave one of them out."
-            )
+        for name in ("database", "study_shards"):
+            if getattr(settings, name) is not None:
+                raise UserError(
+                    "MARKOVGEN_STUDY_REPOSITORY sends the file of answers in the study's folder, and there is none with"
+                    f" MARKOVGEN_{name.upper()}: leave one of them out."
+                )
         return cls(folder, settings.study_repository, settings.study_repository_minutes)
 
     def close(self) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from ..errors import UserError
+from . import lines
 from .tables import events, leaving, raters, trials
 from .votes import Vote
 
@@ -65,8 +65,8 @@ class Mirror:
         """
         with self._lock:
             gone = set(connection.scalars(sa.select(leaving.c.rater)))
-            lines = list(self._lines(connection, after=0))
-            wanted = "".join(line for _, line in lines).encode()
+            rows = list(self._rows(connection, after=0))
+            wanted = lines.encoded(row for _, row in rows)
             found = self.path.read_bytes() if self.path.exists() else b""
             if wanted.startswith(found):
                 with self.path.open("ab") as file:
@@ -78,10 +78,8 @@ class Mirror:
                         " old copy, give them back to a new one with"
                         f" `markovgen study import {self.path.parent} {self.path}`, else move the file away."
                     )
-                temporary = self.path.with_name(f".{self.path.name}.part")
-                temporary.write_bytes(wanted)
-                os.replace(temporary, self.path)
-            self._last, self._size = lines[-1][0] if lines else 0, len(wanted)
+                lines.replace(self.path, wanted)
+            self._last, self._size = rows[-1][0] if rows else 0, len(wanted)
             return gone
 
     def forget(self, connection: sa.Connection) -> set[str]:
@@ -92,7 +90,6 @@ class Mirror:
             self._overdue = False
             return gone
         except OSError as error:
-            self.path.with_name(f".{self.path.name}.part").unlink(missing_ok=True)
             print(f"{self.path} still holds withdrawn answers, make room for it ({error.strerror}).", file=sys.stderr)
             return set()
 
@@ -105,10 +102,10 @@ class Mirror:
         if self._overdue:
             return self.forget(connection)
         with self._lock:
-            lines = list(self._lines(connection, after=self._last))
-            if not lines:
+            rows = list(self._rows(connection, after=self._last))
+            if not rows:
                 return set()
-            added = "".join(line for _, line in lines).encode()
+            added = lines.encoded(row for _, row in rows)
             try:
                 with self.path.open("ab") as file:
                     size = min(file.tell(), self._size)
@@ -117,37 +114,39 @@ class Mirror:
             except OSError as error:
                 print(f"{self.path} falls behind, votes are safe in the database ({error.strerror}).", file=sys.stderr)
                 return set()
-            self._last, self._size = lines[-1][0], size + len(added)
+            self._last, self._size = rows[-1][0], size + len(added)
             return set()
 
-    def _lines(self, connection: sa.Connection, after: int) -> Iterator[tuple[int, str]]:
-        """Events past an id, in order: their ids and their lines."""
+    def _rows(self, connection: sa.Connection, after: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Events past an id, in order: their ids and what their lines say."""
         same_trial = sa.and_(trials.c.rater == events.c.rater, trials.c.trial == events.c.trial)
-        rows = connection.execute(
+        found = connection.execute(
             sa.select(events, trials, raters.c.simulated)
             .join(trials, same_trial)
             .join(raters, raters.c.rater == events.c.rater)
             .where(events.c.id > after)
             .order_by(events.c.id)
         )
-        for row in rows:
-            line = {
-                "action": row.action,
-                "rater": row.rater,
-                "trial": row.trial,
-                "prompt": row.prompt,
-                "category": self._categories.get(row.prompt, ""),
-                "left": row.left_method,
-                "right": row.right_method,
-                "choice": row.choice,
-                "seconds": row.seconds,
-                "kind": row.kind,
-                "repeat_of": row.repeat_of,
-                "expected": row.expected,
-                "simulated": row.simulated,
-                "at": row.at,
-            }
-            yield row.id, json.dumps(line, ensure_ascii=False) + "\n"
+        for row in found:
+            yield (
+                row.id,
+                {
+                    "action": row.action,
+                    "rater": row.rater,
+                    "trial": row.trial,
+                    "prompt": row.prompt,
+                    "category": self._categories.get(row.prompt, ""),
+                    "left": row.left_method,
+                    "right": row.right_method,
+                    "choice": row.choice,
+                    "seconds": row.seconds,
+                    "kind": row.kind,
+                    "repeat_of": row.repeat_of,
+                    "expected": row.expected,
+                    "simulated": row.simulated,
+                    "at": row.at,
+                },
+            )
 
 
 def read_mirror(path: Path) -> list[Vote]:
@@ -157,8 +156,7 @@ def read_mirror(path: Path) -> list[Vote]:
         UserError: this is no mirror.
     """
     try:
-        whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-        return TypeAdapter(list[Vote]).validate_python(list(_stands(map(json.loads, whole.splitlines())).values()))
+        return TypeAdapter(list[Vote]).validate_python(list(_stands(lines.whole_rows(path.read_bytes())).values()))
     except OSError as error:
         raise UserError(f"Cannot read {path} ({error.strerror}): give a file of answers.") from None
     except (ValueError, KeyError, AttributeError, TypeError):

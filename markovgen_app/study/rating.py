@@ -204,7 +204,7 @@ def _guarded(handler: Handler) -> Handler:
             return _json({"error": str(refusal), "reason": refusal.reason}, _STATUS[refusal.reason])
         except UserError as error:
             return _json({"error": str(error), "reason": "input"}, 400)
-        except SQLAlchemyError:
+        except (SQLAlchemyError, OSError):  # the database is away, or the shards take nothing
             return _json({"error": "The study's database does not answer: please wait.", "reason": "later"}, 503)
 
     return guarded

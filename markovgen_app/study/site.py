@@ -19,15 +19,30 @@ from .hub_export import HubExport
 from .rating import Rating
 from .recorder import Recorder
 from .results_page import ResultsPages
+from .shards import Shards
 from .store import FILE, MIRROR, Store
 
 
-def open_store(bundle: Bundle, database: str | None, *, taking_votes: bool = False) -> Store:
-    """The votes of a study: in its folder, or where `database` says, a URL or a file.
+def open_store(
+    bundle: Bundle, database: str | None, *, shards: Path | None = None, taking_votes: bool = False
+) -> Store:
+    """The votes of a study: in its folder, or where `database` says, a URL or a file, or in a folder of shards.
 
     Raises:
-        UserError: the database cannot be opened, or belongs to another study.
+        UserError: the database or the shards cannot be opened, belong to another study, or both were given.
     """
+    if shards is not None:
+        if database is not None:
+            raise UserError(
+                "With MARKOVGEN_STUDY_SHARDS the database is a temporary file, made anew at every start: leave"
+                " MARKOVGEN_DATABASE (--database) out."
+            )
+        kept = Shards(shards, bundle.digest)
+        if taking_votes:
+            kept.begin()
+        elif not shards.is_dir():
+            raise UserError(f"There is no folder {shards}: name the study's shards in MARKOVGEN_STUDY_SHARDS.")
+        return Store(kept.database, bundle.plan, bundle.digest, shards=kept)
     mirror = bundle.folder / MIRROR if taking_votes and database is None else None
     place = bundle.folder / FILE if database is None else database if "://" in database else Path(database)
     return Store(place, bundle.plan, bundle.digest, mirror=mirror)
@@ -52,7 +67,7 @@ class Site:
         """
         bundle = Bundle.open(folder)
         bundle.verify()
-        store = open_store(bundle, settings.database, taking_votes=True)
+        store = open_store(bundle, settings.database, shards=settings.study_shards, taking_votes=True)
         recorder = Recorder(store)
         rating = Rating(bundle, store, recorder, invite_only=settings.study_invite_only)
         password = settings.admin_password.get_secret_value() if settings.admin_password else None

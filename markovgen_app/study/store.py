@@ -9,101 +9,35 @@ What is promised:
 - what was frozen stays frozen: a database belongs to one frozen study and refuses any other.
 
 `votes` holds what stands, `events` everything that was said, in order, undone answers included. Withdrawing deletes a
-rater from all of it. Beside a SQLite file lies a mirror of `events` in JSON Lines (mirror.py).
+rater from all of it. Beside a SQLite file lies a mirror of `events` in JSON Lines (mirror.py); or the database is made
+anew at every start, from shards that outlive it (shards.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from threading import Lock
-from typing import Literal
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from ..errors import UserError
 from . import tables
+from .answers import Answer, Receipt, Refused, Session, Status, apply, say, session_of, stranger, study_closed
 from .mirror import Mirror
+from .shards import Row, Shards, answer_row, session_row, withdrawal_row
 from .tables import events, facts, leaving, raters, trials, votes, withdrawals
-from .votes import CORRUPTED, Choice, Plan, Trial, Vote
+from .votes import CORRUPTED, Plan, Trial, Vote
 
 FILE, MIRROR = "study.db", "answers.jsonl"
 ABANDONED_AFTER = timedelta(hours=2)
 """A session that stood still for so long gives its open items to the next rater; its rater may still go on with it."""
 
-Reason = Literal["closed", "order", "stranger"]
-
-
-class Refused(UserError):
-    """Why an answer is not taken. `reason` tells a program what to do: stop, ask where it stands, or start again."""
-
-    def __init__(self, line: str, reason: Reason) -> None:
-        super().__init__(line)
-        self.reason = reason
-
-
-def _closed() -> Refused:
-    return Refused("This study is closed, so no more answers can be taken. Thank you for your interest.", "closed")
-
-
-def _stranger() -> Refused:
-    return Refused(
-        "This rating session is not known here (its answers may have been withdrawn): start again.", "stranger"
-    )
-
-
-Action = Literal["vote", "undo"]
 Build = Callable[[Sequence[Trial], Sequence[Trial]], list[Trial]]
 """The trials of a new session, out of the trials that fill a place and those that this rater was given already."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a rater's browser sends: a vote, or the undoing of the last one.
-
-    `number` counts the rater's answers from 1; sending one again under its number changes nothing.
-    """
-
-    rater: str
-    number: int
-    action: Action
-    trial: str
-    choice: Choice | None = None
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """Where a rater stands after an answer: so many trials answered, so many answers sent (undone ones included)."""
-
-    answered: int
-    number: int
-
-
-@dataclass(frozen=True)
-class Session:
-    """A rater's trials in order; the first `answered` of them are answered, by `number` answers sent so far."""
-
-    rater: str
-    trials: tuple[Trial, ...]
-    answered: int
-    number: int
-
-
-@dataclass(frozen=True)
-class Status:
-    """How far the study is. `votes` counts those that stand, by kind of trial."""
-
-    raters: int
-    finished: int
-    votes: dict[str, int]
-    withdrawn: int
-    closed_at: str | None
-    last_answer_at: str | None
 
 
 def _utc() -> datetime:
@@ -118,6 +52,7 @@ class Store:
         plan: the frozen plan.
         digest: identifies everything that is frozen; the database is bound to it from its first use.
         mirror: file that events are also appended to; only one process at a time may.
+        shards: what the database, a new one, is filled with, and what is told of everything before it is committed.
         clock: tells the time in UTC.
 
     Raises:
@@ -131,9 +66,10 @@ class Store:
         digest: str,
         *,
         mirror: Path | None = None,
+        shards: Shards | None = None,
         clock: Callable[[], datetime] = _utc,
     ) -> None:
-        self.plan, self.clock = plan, clock
+        self.plan, self.clock, self._shards = plan, clock, shards
         self._categories = {prompt.id: prompt.category for prompt in plan.prompts}
         self._engine = tables.engine(url)
         self._writer = self._engine.execution_options(writes=True)
@@ -143,6 +79,9 @@ class Store:
             self._bind(digest)
             self._mirror = Mirror(mirror, self._categories) if mirror else None
             try:
+                if shards:
+                    with self._writer.begin() as connection:
+                        shards.restore(connection)
                 if self._mirror:
                     self._follow(self._mirror.catch_up)
             except BaseException:
@@ -152,6 +91,8 @@ class Store:
     def dispose(self) -> None:
         """Let go of the database and of the mirror."""
         self._engine.dispose()
+        if self._shards:
+            self._shards.close()
         if self._mirror:
             self._mirror.release()
 
@@ -164,9 +105,9 @@ class Store:
             Refused: the rater never joined, or withdrew.
         """
         with self._engine.begin() as connection:
-            found = _session(connection, rater)
+            found = session_of(connection, rater)
         if found is None:
-            raise _stranger()
+            raise stranger()
         return found
 
     def join(self, rater: str, withdrawal_hash: str, build: Build) -> Session:
@@ -177,11 +118,11 @@ class Store:
         """
         with self._turn():
             with self._engine.begin() as connection:
-                known = _session(connection, rater)
+                known = session_of(connection, rater)
                 if known and known.answered < len(known.trials):
                     return known
                 if _fact(connection, "closed_at"):
-                    raise _closed()
+                    raise study_closed()
                 if _has_raters(connection, simulated=True):
                     raise Refused(
                         "This is a rehearsal with simulated raters: no answers of people are taken.", "closed"
@@ -201,6 +142,7 @@ class Store:
                 connection.execute(trials.insert(), rows)
                 changed = raters.update().where(raters.c.rater == rater)
                 connection.execute(changed.values(assigned=len(given), seen_at=now))
+                self._tell(session_row(rater, withdrawal_hash, False, len(shown), given[len(shown) :], now))
         return Session(rater, given, known.answered if known else 0, known.number if known else 0)
 
     def withdraw(self, withdrawal_hash: str) -> int:
@@ -217,12 +159,15 @@ class Store:
             deleted = [
                 connection.execute(t.delete().where(t.c.rater == rater)) for t in (votes, events, trials, raters)
             ]
-            count = deleted[0].rowcount
-            connection.execute(withdrawals.insert(), {"at": self._now(), "votes": count})
+            count, now = deleted[0].rowcount, self._now()
+            connection.execute(withdrawals.insert(), {"at": now, "votes": count})
+            self._tell(withdrawal_row(rater, count, now))
             if self._mirror and not connection.scalar(sa.select(leaving.c.rater).where(leaving.c.rater == rater)):
                 connection.execute(leaving.insert(), {"rater": rater})
         if self._mirror:
             self._follow(self._mirror.forget)
+        if self._shards:
+            self._shards.forget()
         tables.forget_deleted(self._engine)
         return count
 
@@ -233,11 +178,13 @@ class Store:
         results: dict[int, Receipt | Refused] = {}
         with self._writer.begin() as connection:
             closed, now = _fact(connection, "closed_at") is not None, self._now()
+            last = _last_event(connection)
             for index in sorted(range(len(answers)), key=lambda i: answers[i].rater):  # so that replicas never deadlock
                 try:
-                    results[index] = _apply(connection, answers[index], closed, now)
+                    results[index] = apply(connection, answers[index], closed, now)
                 except Refused as refusal:
                     results[index] = refusal
+            self._tell_events(connection, last)
         if self._mirror:
             self._follow(self._mirror.append)
         return [results[index] for index in range(len(answers))]
@@ -291,6 +238,7 @@ class Store:
                 for kind in {vote.simulated for vote in imported}:
                     if _has_raters(connection, simulated=not kind) or any(vote.simulated != kind for vote in imported):
                         raise UserError("Simulated votes and people's are never mixed: import into a new database.")
+                last = _last_event(connection)
                 for rater, own in by_rater.items():
                     row = {"rater": rater, "withdrawal_hash": withdrawal_hash(rater), "simulated": own[0].simulated}
                     row |= dict.fromkeys(("number", "answered", "assigned"), len(own))
@@ -300,9 +248,11 @@ class Store:
                     ]
                     rows = [tables.trial_row(rater, place, trial) for place, trial in enumerate(as_trials)]
                     connection.execute(trials.insert(), rows)
+                    self._tell(session_row(rater, row["withdrawal_hash"], own[0].simulated, 0, as_trials, own[0].at))
                     for number, vote in enumerate(own, start=1):
                         answer = Answer(rater, number, "vote", vote.trial, vote.choice, vote.seconds)
-                        _say(connection, answer, vote.at)
+                        say(connection, answer, vote.at)
+                self._tell_events(connection, last)
         except IntegrityError:
             raise UserError("Some of these votes are in this database already: import into a new one.") from None
         if self._mirror:
@@ -314,12 +264,15 @@ class Store:
         """Take no more answers, from now on and in every replica."""
         with self._writer.begin() as connection:
             if not _fact(connection, "closed_at"):
-                connection.execute(facts.insert(), {"name": "closed_at", "value": self._now()})
+                now = self._now()
+                connection.execute(facts.insert(), {"name": "closed_at", "value": now})
+                self._tell({"action": "close", "at": now})
 
     def reopen(self) -> None:
         """Take answers again."""
         with self._writer.begin() as connection:
             connection.execute(facts.delete().where(facts.c.name == "closed_at"))
+            self._tell({"action": "reopen", "at": self._now()})
 
     def status(self) -> Status:
         """How far the study is."""
@@ -341,7 +294,7 @@ class Store:
     def version(self) -> tuple[int, int]:
         """Changes with every vote, undoing, import and withdrawal."""
         with self._engine.begin() as connection:
-            last = connection.scalar(sa.select(sa.func.max(events.c.id))) or 0
+            last = _last_event(connection)
             return last, connection.scalar(sa.select(sa.func.count()).select_from(withdrawals)) or 0
 
     # ---- inside ----------------------------------------------------------------------------------------------------
@@ -357,6 +310,17 @@ class Store:
                     "The votes in this database were given to another plan or other pictures than those in the study's"
                     " folder: bring the original files back, or give another database."
                 )
+
+    def _tell(self, *rows: Row) -> None:
+        """Have the shards keep what is about to be committed; OSError where they cannot, and then nothing is."""
+        if self._shards and rows:
+            self._shards.add(*rows)
+
+    def _tell_events(self, connection: sa.Connection, after: int) -> None:
+        """Have the shards keep the events past an id."""
+        if self._shards:
+            new = sa.select(events).where(events.c.id > after).order_by(events.c.id)
+            self._tell(*map(answer_row, connection.execute(new)))
 
     def _follow(self, write: Callable[[sa.Connection], set[str]]) -> None:
         """Let the mirror follow the database. Whom the mirror has nothing of any more is forgotten here, too."""
@@ -418,61 +382,11 @@ def _fact(connection: sa.Connection, name: str) -> str | None:
     return connection.scalar(sa.select(facts.c.value).where(facts.c.name == name))
 
 
+def _last_event(connection: sa.Connection) -> int:
+    """The id of the newest event; 0 where there is none."""
+    return connection.scalar(sa.select(sa.func.max(events.c.id))) or 0
+
+
 def _has_raters(connection: sa.Connection, *, simulated: bool) -> bool:
     found = sa.select(raters.c.rater).where(raters.c.simulated.is_(simulated)).limit(1)
     return connection.scalar(found) is not None
-
-
-def _session(connection: sa.Connection, rater: str) -> Session | None:
-    row = connection.execute(sa.select(raters).where(raters.c.rater == rater)).first()
-    if row is None:
-        return None
-    rows = connection.execute(sa.select(trials).where(trials.c.rater == rater).order_by(trials.c.position))
-    return Session(rater, tuple(tables.row_trial(each) for each in rows), row.answered, row.number)
-
-
-def _apply(connection: sa.Connection, answer: Answer, closed: bool, now: str) -> Receipt:
-    """Write one answer down, or raise Refused."""
-    rater = connection.execute(sa.select(raters).where(raters.c.rater == answer.rater).with_for_update()).first()
-    if rater is None:
-        raise _stranger()
-    receipt = Receipt(rater.answered, rater.number)
-    if answer.number <= rater.number:
-        said = sa.select(events).where(events.c.rater == answer.rater, events.c.number == answer.number)
-        known = connection.execute(said).one()
-        if (known.action, known.trial, known.choice) != (answer.action, answer.trial, answer.choice):
-            raise Refused(
-                "This study is open in another window, which is further on: go on there, or reload this page.", "order"
-            )
-        return receipt
-    given = sa.select(trials.c.position).where(trials.c.rater == answer.rater, trials.c.trial == answer.trial)
-    position = connection.scalar(given)
-    if position is None:
-        raise Refused("This pair of pictures is not one of yours: reload the page.", "order")
-    if answer.action == "vote" and position < rater.answered:
-        stands = sa.select(votes.c.choice).where(votes.c.rater == answer.rater, votes.c.trial == answer.trial)
-        if connection.scalar(stands) != answer.choice:
-            raise Refused("You have answered this pair already: undo your last answer to change it.", "order")
-        return receipt
-    if closed:
-        raise _closed()
-    if answer.number > rater.number + 1 or (answer.action == "vote" and position > rater.answered):
-        raise Refused("Pairs are answered in their order, one after the other: reload the page.", "order")
-    if answer.action == "undo" and position != rater.answered - 1:
-        raise Refused("Only your last answer can be undone: reload the page.", "order")
-    _say(connection, answer, now)
-    answered = rater.answered + (1 if answer.action == "vote" else -1)
-    changed = raters.update().where(raters.c.rater == answer.rater)
-    connection.execute(changed.values(answered=answered, number=answer.number, seen_at=now))
-    return Receipt(answered, answer.number)
-
-
-def _say(connection: sa.Connection, answer: Answer, at: str) -> None:
-    """Write down what was said, and what stands now."""
-    key = {"rater": answer.rater, "trial": answer.trial}
-    said = {"choice": answer.choice, "seconds": answer.seconds, "at": at}
-    connection.execute(events.insert(), {**key, **said, "number": answer.number, "action": answer.action})
-    if answer.action == "vote":
-        connection.execute(votes.insert(), {**key, **said})
-    else:
-        connection.execute(votes.delete().where(votes.c.rater == answer.rater, votes.c.trial == answer.trial))
