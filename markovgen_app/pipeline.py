@@ -248,6 +248,17 @@ class MarkovGenPipeline(DiffusionPipeline):
         above = (Stage(number, *parts) for number, parts in enumerate([*finer, *self._further], 1))
         return (Stage(0, self.transformer, self.mrf), *above)
 
+    def stage(self, number: int) -> Stage:
+        """A stage by its number, 0 being the base; raises UserError where the checkpoint has no such stage."""
+        stages = self.stages
+        if not 0 <= number < len(stages):
+            there = ", ".join(f"{stage.number} ({stage.name})" for stage in stages)
+            raise UserError(
+                f"These weights have no stage {number}, only {there}: choose one of those, or add a stage with"
+                " `markovgen train export --super-resolution FOLDER`."
+            )
+        return stages[number]
+
     @property
     def text_encoder(self) -> TextEncoder:
         """Reads prompts; on the device of the other parts."""
@@ -359,6 +370,17 @@ class MarkovGenPipeline(DiffusionPipeline):
         *_, result = self.run(request)
         assert isinstance(result, Result), "a run ends with its result"
         return result
+
+    def coarse_tokens(self, stage: Stage, request: GenerateRequest) -> Tensor | None:
+        """Tokens (count, n') that the stages below one make of a request; None for the base.
+
+        Raises:
+            UserError: as `run` does.
+        """
+        if stage.number == 0:
+            return None
+        below = self.result(request.model_copy(update={"size": self.sizes[stage.number - 1]}))
+        return below.frames[-1]
 
     def __call__(self, prompt: str, **fields: Any) -> Result:
         """Make pictures of a prompt; `fields` are those of `GenerateRequest`.

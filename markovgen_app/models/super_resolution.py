@@ -157,18 +157,27 @@ class SuperResolutionTransformer(TokenTransformer, ModelMixin, ConfigMixin):
         coarse_states = self.coarse_states(coarse_tokens)
         return self.fine_states(tokens, text_states, text_mask, pooled_text, coarse_states)
 
-    def given(self, coarse_tokens: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-        """The model with its coarse tokens (B, n') settled, called as the base transformer is.
+    def hidden_given(self, coarse_tokens: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+        """`hidden` with its coarse tokens (B, n') settled, called as the base transformer's is.
 
         They are read once, however many decoding steps follow. The rows of a call are those of `coarse_tokens`, or
         several times those one after another, as guidance has it.
         """
         coarse_states = self.coarse_states(coarse_tokens)
 
-        def model(tokens: Tensor, text_states: Tensor, text_mask: Tensor, pooled_text: Tensor) -> Tensor:
+        def hidden(tokens: Tensor, text_states: Tensor, text_mask: Tensor, pooled_text: Tensor) -> Tensor:
             self._check_fits(tokens)
             repeated = coarse_states.repeat(len(tokens) // len(coarse_states), 1, 1)
-            return self.logits(self.fine_states(tokens, text_states, text_mask, pooled_text, repeated))
+            return self.fine_states(tokens, text_states, text_mask, pooled_text, repeated)
+
+        return hidden
+
+    def given(self, coarse_tokens: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+        """The model with its coarse tokens (B, n') settled, called as the base transformer is; see `hidden_given`."""
+        hidden = self.hidden_given(coarse_tokens)
+
+        def model(tokens: Tensor, text_states: Tensor, text_mask: Tensor, pooled_text: Tensor) -> Tensor:
+            return self.logits(hidden(tokens, text_states, text_mask, pooled_text))
 
         return model
 

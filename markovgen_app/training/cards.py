@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..ladder import part_names
 from ..models.amused import AmusedTransformer
 from ..models.mrf import MarkovRandomField
 
@@ -37,6 +38,16 @@ of it:
   profiling, drawing causal relationships between assertions made in documents, indiscriminate and
   arbitrarily-targeted use).
 """
+_OF_THE_BASE = """\
+```
+markovgen generate "a robot" --method markovgen --model {model} --mrf FOLDER
+```
+
+Copied into the folder `mrf` beside the checkpoint's other parts, it is found without `--mrf`.
+"""
+_ABOVE_THE_BASE = """\
+It is the checkpoint's part `{part}`: `markovgen train export` puts it there (`--super-resolution-mrf FOLDER`).
+"""
 
 
 def write_card(
@@ -46,13 +57,15 @@ def write_card(
 
     Args:
         backbone: the transformer that it was trained for; aMUSEd's brings its licence along.
-        settings: of the training run, plain values.
+        settings: of the training run, plain values; the stage is the base where they name none.
         report: nats an undecided token on held-out pictures.
     """
     rail = isinstance(backbone, AmusedTransformer)
     height, width = field.grid
+    model, stage = settings["model"], settings.get("stage", 0)
     licence = "openrail++" if rail else "apache-2.0"
-    base = f"base_model: {settings['model']}\n" if rail else ""
+    base = f"base_model: {model}\n" if rail else ""
+    use = _OF_THE_BASE.format(model=model) if stage == 0 else _ABOVE_THE_BASE.format(part=part_names(stage)[1])
     rows = "\n".join(f"| {name.replace('_', ' ')} | {value:.3f} |" for name, value in report.items())
     text = f"""\
 ---
@@ -64,15 +77,10 @@ tags: [text-to-image, markov-random-field]
 # A Markov random field over image tokens
 
 A {field.config.parametrisation} field over {height} × {width} tokens of {field.config.codebook_size} codes, for the
-checkpoint `{settings["model"]}`. After an early exit of parallel decoding it settles all tokens that are left, as
+checkpoint `{model}`. After an early exit of parallel decoding it settles all tokens that are left, as
 MarkovGen ([arXiv 2308.10997](https://arxiv.org/abs/2308.10997)) does.
 
-```
-markovgen generate "a robot" --method markovgen --model {settings["model"]} --mrf FOLDER
-```
-
-Copied into the folder `mrf` beside the checkpoint's other parts, it is found without `--mrf`.
-
+{use}
 Cross-entropy of undecided tokens of held-out pictures, in nats a token (plain: the backbone alone):
 
 | answer of | nats |

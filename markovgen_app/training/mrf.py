@@ -34,6 +34,7 @@ from ..models.text import TextEncoder
 from ..pipeline import MarkovGenPipeline
 from ..requests import GenerateRequest
 from .cards import write_card
+from .coarse import CoarseTokens
 from .data import PicturesConfig, open_pictures
 from .digits import tie, untied
 from .loop import Trainer, copy_half, read_config, without_denormals
@@ -41,6 +42,7 @@ from .masked import random_mask
 from .states import Backbone, Kind, States, StateSource
 
 _EXITS_OF_24 = (6, 8, 10, 12, 16, 18, 20)
+_EXITS_OF_8 = (2, 3, 4, 5)  # above the base, around MarkovGen's 3 of 8
 
 
 class Stage(BaseModel):
@@ -65,6 +67,7 @@ class MrfConfig(PicturesConfig):
     """Settings of a random field's run."""
 
     model: Path = Field(Path("weights"), description="checkpoint with the backbone: a folder or a hub id")
+    stage: int = Field(0, ge=0, description="of the checkpoint: 0 the base, 1 the first super-resolution stage, …")
     text_encoder: str | None = Field(None, description="folder or hub id; the checkpoint's own by default")
     start_from: Path | None = Field(None, description="weights of a field to go on from")
     parametrisation: Literal["dense", "low-rank", "directional"] = "directional"
@@ -78,6 +81,9 @@ class MrfConfig(PicturesConfig):
     steps_planned: int | None = Field(None, ge=1, description="steps n to sample states from; as the model decodes")
     exit_steps: list[int] | None = Field(None, min_length=1, description="steps k to learn for; a quarter of n and up")
     guidance_scale: float | None = Field(None, ge=0, description="as the model decodes by default")
+    corruption: float = Field(
+        0.3, ge=0, le=1, description="real states above the base: largest share of coarse tokens to replace"
+    )
     pictures: int = Field(1024, ge=64, description="training scenes to sample states of, per kind")
     held_out: int = Field(64, ge=64, description="scenes of the split tune for the report")
 
@@ -119,22 +125,31 @@ def held_out_report(field: MarkovRandomField, backbone: Backbone, states: States
 
 
 def load_backbone(config: MrfConfig) -> Backbone:
-    """The frozen models of the configuration's checkpoint.
+    """The frozen models of a stage of the configuration's checkpoint.
+
+    A stage above the base meets coarse tokens as at run time: of the method markovgen where the base has a field.
 
     Raises:
-        UserError: the checkpoint is missing or damaged, or an exit step is beyond the steps.
+        UserError: the checkpoint is missing or damaged, or has no such stage, or an exit step is beyond the steps.
     """
     text_encoder = None if config.text_encoder is None else TextEncoder.from_pretrained(config.text_encoder)
     pipeline = MarkovGenPipeline.from_pretrained(find_checkpoint(config.model), text_encoder=text_encoder)
-    given: dict[str, Any] = {"steps": config.steps_planned, "guidance_scale": config.guidance_scale}
-    settings = pipeline.decoding_settings(
+    stage = pipeline.stage(config.stage)
+    planned = "super_resolution_steps" if stage.number else "steps"
+    given: dict[str, Any] = {planned: config.steps_planned, "guidance_scale": config.guidance_scale}
+    request = pipeline.settled(
         GenerateRequest(prompt="-", **{name: value for name, value in given.items() if value is not None})
     )
-    shares = (step * settings.steps // 24 for step in _EXITS_OF_24)
-    exits = tuple(sorted(set(config.exit_steps or (max(1, step) for step in shares))))
+    settings = stage.settings(request)
+    usual, of = (_EXITS_OF_8, 8) if stage.number else (_EXITS_OF_24, 24)
+    exits = tuple(sorted(set(config.exit_steps or (max(1, step * settings.steps // of) for step in usual))))
     if not 1 <= exits[0] <= exits[-1] <= settings.steps:
         raise UserError(f"Exit steps must be between 1 and the {settings.steps} steps, not {list(exits)}.")
-    return Backbone(pipeline.transformer, pipeline.tokenizer, pipeline.text_encoder, settings, exits)
+    coarse = None
+    if stage.number:
+        below = request.model_copy(update={"method": "markovgen" if pipeline.mrf is not None else "full"})
+        coarse = CoarseTokens(pipeline, stage, below, config.corruption)
+    return Backbone(stage.transformer, pipeline.tokenizer, pipeline.text_encoder, settings, exits, coarse)
 
 
 def copy_weights(source: MarkovRandomField, target: MarkovRandomField) -> None:
@@ -189,8 +204,7 @@ def train(config_path: Path, resume: bool = False, model: str | None = None, dat
     trainer = Trainer(config, field, [torch.optim.Adam(learned, config.learning_rate, betas=(0.9, 0.99))])
     if resume:
         trainer.resume()
-    for part in (backbone.transformer, backbone.tokenizer, backbone.text_encoder):
-        part.to(trainer.device)
+    backbone.to(trainer.device)
     folder = config.runs / "states"
 
     def source(split: Literal["train", "tune"], kind: Kind, pictures: int, distributions: bool = False) -> StateSource:

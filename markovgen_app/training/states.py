@@ -8,6 +8,9 @@ smaller), and what should come of them. Two kinds:
             (MarkovGen, arXiv 2308.10997, section 4: "match its final predictions").
     real    the tokens of a real picture are uncovered in the order in which the loop would commit them, so that masks
             look as they do at run time; the target is the picture's token.
+
+States of a stage above the base are given coarse tokens: own ones what the stages below make of the caption, real ones
+those of the same picture drawn small, with errors as in the stage's own training.
 """
 
 from __future__ import annotations
@@ -29,17 +32,20 @@ from ..data.own import OwnPictures
 from ..decoding.guidance import guided_logits
 from ..decoding.sampler import DecodingSettings, decode, draw_tokens, gumbel_noise, lowest
 from ..decoding.schedule import mask_counts
+from ..ladder import Stage
+from ..models.super_resolution import SuperResolutionTransformer
 from ..models.text import TextEncoder
 from ..models.tokenizer import ImageTokenizer
 from ..models.transformer import MuseTransformer
 from ..pixels import stacked, to_pixels
+from .coarse import CoarseTokens
 from .data import Pictures
 
 if TYPE_CHECKING:
     from ..models.amused import AmusedTokenizer, AmusedTransformer
 
 Kind = Literal["own", "real"]
-_BATCH = 16
+_BATCH = 16  # pictures of up to 256 tokens, fewer of larger ones
 _SHARD = 64  # pictures
 
 
@@ -87,13 +93,17 @@ class States:
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """What states are sampled with: the frozen models, the loop's settings and the exit steps k, in rising order."""
+    """What states are sampled with: the frozen models, the loop's settings and the exit steps k, in rising order.
 
-    transformer: MuseTransformer | AmusedTransformer
+    `coarse` is where a stage above the base gets its coarse tokens from; None for the base.
+    """
+
+    transformer: MuseTransformer | AmusedTransformer | SuperResolutionTransformer
     tokenizer: ImageTokenizer | AmusedTokenizer
     text_encoder: TextEncoder
     settings: DecodingSettings
     exit_steps: tuple[int, ...]
+    coarse: CoarseTokens | None = None
 
     def __post_init__(self) -> None:
         if not self.exit_steps or not 1 <= min(self.exit_steps) <= max(self.exit_steps) <= self.settings.steps:
@@ -103,22 +113,48 @@ class Backbone:
     def device(self) -> torch.device:
         return self.transformer.device
 
-    def guided_hidden(self, captions: Sequence[str]) -> Callable[[Tensor, int], Tensor]:
-        """(tokens (B, n), step) → guided hidden states (B, n, d): guidance and the head are linear, so they commute."""
+    def to(self, device: torch.device) -> None:
+        """Move all models, in place."""
+        for part in (self.transformer, self.tokenizer, self.text_encoder):
+            part.to(device)
+        if self.coarse is not None:
+            self.coarse.pipeline.to(device)
+
+    def generators(self, seeds: Sequence[int]) -> list[torch.Generator]:
+        """The stage's source of noise for each picture."""
+        stage = Stage(0, self.transformer) if self.coarse is None else self.coarse.stage
+        return stage.generators(seeds)
+
+    def guided_hidden(self, captions: Sequence[str], coarse: Tensor | None = None) -> Callable[[Tensor, int], Tensor]:
+        """(tokens (B, n), step) → guided hidden states (B, n, d): guidance and the head are linear, so they commute.
+
+        Args:
+            coarse: (B, n') tokens of the stage below; None for the base.
+        """
         text, empty = (self.text_encoder.encode(words).to(self.device) for words in (captions, [""]))
-        return guided_logits(self.transformer.hidden, text, empty, self.settings)
+        model: Callable[..., Tensor] = self.transformer.hidden
+        if coarse is not None:
+            assert isinstance(self.transformer, SuperResolutionTransformer), "the base refines nothing"
+            model = self.transformer.hidden_given(coarse)
+        return guided_logits(model, text, empty, self.settings)
 
 
 @torch.no_grad()
 def own_states(
-    backbone: Backbone, captions: Sequence[str], seeds: Sequence[int], *, distributions: bool = False
+    backbone: Backbone,
+    captions: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    distributions: bool = False,
+    coarse: Tensor | None = None,
 ) -> States:
     """States of len(captions) decodings at every exit step, exit step by exit step.
 
     Args:
         distributions: also keep what every token was drawn from.
+        coarse: see `Backbone.guided_hidden`.
     """
-    hidden_at = backbone.guided_hidden(captions)
+    hidden_at = backbone.guided_hidden(captions, coarse)
     transformer = backbone.transformer
     latest: list[Tensor] = []
 
@@ -130,7 +166,7 @@ def own_states(
     before = torch.full((len(captions), positions), transformer.mask_token_id, device=backbone.device)
     final_hidden: Tensor | None = None
     kept: list[tuple[int, Tensor, Tensor]] = []
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    generators = backbone.generators(seeds)
     loop = decode(logits, before, transformer.mask_token_id, backbone.settings, generators, grid=transformer.grid)
     for step in loop:
         undecided = before == transformer.mask_token_id  # (B, n)
@@ -145,11 +181,22 @@ def own_states(
 
 
 @torch.no_grad()
-def real_states(backbone: Backbone, captions: Sequence[str], targets: Tensor, seeds: Sequence[int]) -> States:
-    """States of pictures with tokens `targets` (B, n), uncovered as the loop would commit them, at every exit step."""
-    hidden_at = backbone.guided_hidden(captions)
+def real_states(
+    backbone: Backbone,
+    captions: Sequence[str],
+    targets: Tensor,
+    seeds: Sequence[int],
+    *,
+    coarse: Tensor | None = None,
+) -> States:
+    """States of pictures with tokens `targets` (B, n), uncovered as the loop would commit them, at every exit step.
+
+    Args:
+        coarse: see `Backbone.guided_hidden`.
+    """
+    hidden_at = backbone.guided_hidden(captions, coarse)
     transformer, settings = backbone.transformer, backbone.settings
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    generators = backbone.generators(seeds)
     count, positions = targets.shape
     left = mask_counts(positions, settings.steps, settings.schedule)
     mask = torch.ones_like(targets, dtype=torch.bool)  # (B, n)
@@ -211,6 +258,8 @@ class StateSource:
         sample = [scenes.scene(index).caption for index in range(16)]
         if isinstance(scenes, OwnPictures):
             sample += scenes.identity
+        if backbone.coarse is not None:
+            told += backbone.coarse.identity
         key = hashlib.blake2b(f"{told} {sample}".encode(), digest_size=8).hexdigest()
         self.folder = folder / key
 
@@ -219,7 +268,9 @@ class StateSource:
         path = self._path(number)
         if not path.is_file():
             indices = range(number * _SHARD, (number + 1) * _SHARD)
-            parts = [self._sample(indices[start : start + _BATCH]) for start in range(0, _SHARD, _BATCH)]
+            positions = self.backbone.transformer.grid[0] * self.backbone.transformer.grid[1]
+            size = max(1, _BATCH * 256 // max(256, positions))
+            parts = [self._sample(indices[start : start + size]) for start in range(0, _SHARD, size)]
             states = States.cat(parts)
             path.parent.mkdir(parents=True, exist_ok=True)
             whole = path.with_suffix(f".{os.getpid()}")
@@ -228,11 +279,19 @@ class StateSource:
         return States(**load_file(path))
 
     def _sample(self, indices: Sequence[int]) -> States:
-        captions = [self.scenes.scene(index).caption for index in indices]
+        backbone, below = self.backbone, self.backbone.coarse
+        scenes = [self.scenes.scene(index) for index in indices]
+        captions = [scene.caption for scene in scenes]
         if self.kind == "own":
-            return own_states(self.backbone, captions, indices, distributions=self.distributions)
-        pictures = to_pixels(stacked([self.scenes[index][1] for index in indices]), self.backbone.device)
-        return real_states(self.backbone, captions, self.backbone.tokenizer.encode(pictures), indices)
+            coarse = below.decoded(captions, indices) if below else None
+            return own_states(backbone, captions, indices, distributions=self.distributions, coarse=coarse)
+
+        def pixels(side: int) -> Tensor:
+            return to_pixels(stacked([self.scenes.render(scene, side) for scene in scenes]), backbone.device)
+
+        coarse = below.encoded(pixels(below.side), indices) if below else None
+        tokens = backbone.tokenizer.encode(pixels(self.scenes.size))
+        return real_states(backbone, captions, tokens, indices, coarse=coarse)
 
     def prepare(self, process: int = 0, processes: int = 1) -> None:
         """Sample what is not on disk yet, so that training's minutes are spent on training.
