@@ -205,11 +205,12 @@ def real_states(
     for step in backbone.exit_steps:
         wanted = left[step - 2] if step > 1 else positions
         undecided = mask.sum(1).tolist()
-        noise = gumbel_noise(undecided, 1, generators).squeeze(1).to(backbone.device)  # (M,)
         logits = transformer.logits(hidden).float()
         draws = gumbel_noise(undecided, logits.shape[2], generators).to(backbone.device)
+        noise = gumbel_noise(undecided, 1, generators).squeeze(1).to(backbone.device)  # (M,)
         _, log_probability = draw_tokens(logits, mask, draws)
-        scores = log_probability + settings.choice_temperature * (1 - step / settings.steps) * noise
+        committed_at = step - 1  # what is met before step k is what step k − 1 left
+        scores = log_probability + settings.choice_temperature * (1 - committed_at / settings.steps) * noise
         mask = lowest(scores, mask, [wanted] * count)
         tokens = targets.masked_fill(mask, transformer.mask_token_id)
         hidden = hidden_at(tokens, step)

@@ -129,6 +129,14 @@ def test_real_states_uncover_what_the_loop_would_be_surest_of(
     assert by_certainty == (choice_temperature == 0)
 
 
+def test_uncovering_what_the_loop_made_goes_through_the_loops_own_states(backbone: Backbone) -> None:
+    """By the same noise, annealed alike: step k − 1 commits what the state before step k has."""
+    every = replace(backbone, exit_steps=(2, 3, 4, 5, 6))
+    own = own_states(every, CAPTIONS, [7, 8, 9])
+    real = real_states(every, CAPTIONS, own.targets[:3].long(), [7, 8, 9])
+    assert real.steps.equal(own.steps) and real.tokens.equal(own.tokens)
+
+
 def test_shards_are_sampled_once_and_kept_apart(
     backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
