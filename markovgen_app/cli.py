@@ -280,11 +280,16 @@ def sweep(
         str, typer.Option("--fields", help="folders of random fields, parted by commas [default: the checkpoint's own]")
     ] = "",
     images: Annotated[int, typer.Option("--images", help="prompts")] = 200,
-    exit_steps: Annotated[str, typer.Option("--exit-steps", help="parted by commas")] = "6,8,10,12,16,18,20",
+    stage: Annotated[int, typer.Option("--stage", min=0, help="0 the base, 1 the first super-resolution stage")] = 0,
+    exit_steps: Annotated[
+        str | None, typer.Option("--exit-steps", help="parted by commas [default: 6 to 20; above the base 2 to 6]")
+    ] = None,
     iterations: Annotated[
         str, typer.Option("--iterations", help="parted by commas, the usual one first")
     ] = "3,1,2,5,8",
-    steps: Annotated[int, typer.Option("--steps", min=1, help="of the full run")] = 24,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="of the full run [default: 24; above the base 8]")
+    ] = None,
     guidance_scale: GuidanceOption = None,
     grid: Annotated[bool, typer.Option("--grid", help="cross all knobs instead of turning one at a time")] = False,
     split: Annotated[str, typer.Option("--split", help="tune, or test to confirm")] = "tune",
@@ -303,6 +308,7 @@ def sweep(
         fields,
         images,
         as_json,
+        stage=stage,
         exit_steps=exit_steps,
         iterations=iterations,
         steps=steps,

@@ -2,7 +2,8 @@
 
 Methods that differ only in when and how they leave the loop share every step before. So the loop is run to its end
 once; at each exit step its state and its generator are kept, and every way out finalises that same state with that same
-noise. The tokens are those that each method gives when it is run by itself (tested).
+noise. The tokens are those that each method gives when it is run by itself (tested). The loop is that of any stage;
+above the base, all ways out of it share the coarse tokens, too.
 """
 
 from __future__ import annotations
@@ -39,13 +40,23 @@ def finalised(
     fields: Mapping[str, MarkovRandomField],
     variants: Sequence[Variant],
     request: GenerateRequest,
+    number: int = 0,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Tokens (n,) of the full run of a request, and of every variant of its exit, all by the same noise."""
-    settings = pipeline.decoding_settings(request)
+    """Tokens (n,) of the full run of a request, and of every variant of its exit, all by the same noise.
+
+    Args:
+        number: the stage whose tokens they are; those below run once, as the request says.
+
+    Raises:
+        UserError: the checkpoint has no such stage.
+    """
+    stage, request = pipeline.stage(number), pipeline.settled(request)
+    settings = stage.settings(request)
     texts = pipeline.text_encoder.encode([request.prompt, request.negative_prompt]).to(pipeline.device)
-    logits_at = guided_logits(pipeline.transformer, texts[[0]], texts[[1]], settings)
-    generator = torch.Generator().manual_seed(request.seeds[0])
-    mask_id, positions = pipeline.transformer.mask_token_id, pipeline.grid[0] * pipeline.grid[1]
+    model = stage.model(1, pipeline.device, pipeline.coarse_tokens(stage, request))
+    logits_at = guided_logits(model, texts[[0]], texts[[1]], settings)
+    (generator,) = stage.generators(request.seeds)
+    mask_id = stage.mask_token_id
     by_step: dict[int, list[Variant]] = {}
     for variant in variants:
         by_step.setdefault(variant.exit_step, []).append(variant)
@@ -72,6 +83,6 @@ def finalised(
             tokens_of[variant] = taken[0].cpu()
         return logits
 
-    start = torch.full((1, positions), mask_id, device=pipeline.device)
-    *_, last = decode(watched, start, mask_id, settings, [generator], grid=pipeline.grid)
+    start = torch.full((1, stage.positions), mask_id, device=pipeline.device)
+    *_, last = decode(watched, start, mask_id, settings, [generator], grid=stage.grid)
     return last.tokens[0].cpu(), [tokens_of[variant] for variant in variants]

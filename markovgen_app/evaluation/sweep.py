@@ -4,7 +4,8 @@
 
 Every prompt is decoded once, to the end; at each exit step the loop's state and its generator are kept, and every
 variant finalises that same state with that same noise: variants differ by nothing else, and cost no transformer call.
-The split is `tune`: what is chosen here is confirmed by `markovgen evaluate` on `test`.
+The split is `tune`: what is chosen here is confirmed by `markovgen evaluate` on `test`. `--stage 1` sweeps the first
+super-resolution stage: all its variants refine the same coarse tokens, those of the base's full run.
 
 The default plan turns one knob at a time around a centre, at every exit step; `--grid` crosses all of them.
 """
@@ -27,7 +28,7 @@ from torch import Tensor
 
 from ..data.scenes import Scene
 from ..errors import UserError
-from ..ladder import check_field
+from ..ladder import Stage, check_field
 from ..loading import load_field
 from ..models.mrf import MarkovRandomField
 from ..models.scorer import Reading, Scorer
@@ -45,7 +46,9 @@ from .quality import Reference, reference_for
 
 FULL = "full"
 MEASURES = ("scene_fd", "cmmd", "bigram_divergence", "prompt_accuracy")
-EXIT_STEPS, ITERATIONS, STEPS = "6,8,10,12,16,18,20", "3,1,2,5,8", 24
+ITERATIONS = "3,1,2,5,8"
+EXIT_STEPS, STEPS = "6,8,10,12,16,18,20", 24
+FINER_EXIT_STEPS, FINER_STEPS = "2,3,4,5,6", 8  # of the stages above the base
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ def sweep(
     references: int = 2048,
     draws: int = 200,
     cache: Path | None = None,
+    number: int = 0,
 ) -> dict[str, Any]:
     """Measure every variant, and the full run, on the first `images` prompts of a split.
 
@@ -97,21 +101,24 @@ def sweep(
         fields: name → random field, as the variants name them.
         options: fields of the request of the full run, such as steps and guidance scale.
         draws: bootstrap resamples over prompts, for the intervals.
+        number: the stage that is swept; those below take all of their steps.
 
     Raises:
-        UserError: an exit step is beyond the steps, a field does not fit, or the scorer does not know the nouns.
+        UserError: an exit step is beyond the steps, a field does not fit, the checkpoint has no such stage, or the
+            scorer does not know the nouns.
     """
+    stage = pipeline.stage(number)
     dataset = scenes_for(pipeline, scorer, split)
     scenes = [dataset.scene(index) for index in range(images)]
-    reference = reference_for(pipeline, scorer, dataset, pipeline.grid, references, cache)
+    reference = reference_for(pipeline, scorer, dataset, stage.grid, references, cache)
     names: list[Variant | str] = [FULL, *variants]
     tokens: list[list[Tensor]] = [[] for _ in names]
     features: list[list[np.ndarray]] = [[] for _ in names]
     readings: list[list[Any]] = [[] for _ in names]
     for index in progress(range(images), "prompts"):
         request = request_for(scenes[index], 0, index, {**options, "method": FULL})
-        whole, taken = finalised(pipeline, fields, variants, request)
-        for place, (grid, seen) in enumerate(_looked_at(pipeline, scorer, [whole, *taken])):
+        whole, taken = finalised(pipeline, fields, variants, request, number)
+        for place, (grid, seen) in enumerate(_looked_at(pipeline, scorer, stage, [whole, *taken])):
             tokens[place].append(grid)
             features[place].append(seen.features)
             readings[place] += seen.readings
@@ -128,13 +135,15 @@ def sweep(
         )
         told = {"method": FULL} if isinstance(name, str) else {"method": _method(name), **asdict(name)}
         rows.append({**told, **values})
-    return {"images": images, "split": split, "options": dict(options), "rows": rows}
+    return {"stage": number, "images": images, "split": split, "options": dict(options), "rows": rows}
 
 
-def _looked_at(pipeline: MarkovGenPipeline, scorer: Scorer, grids: Sequence[Tensor]) -> Iterator[tuple[Tensor, Any]]:
+def _looked_at(
+    pipeline: MarkovGenPipeline, scorer: Scorer, stage: Stage, grids: Sequence[Tensor]
+) -> Iterator[tuple[Tensor, Any]]:
     for start in range(0, len(grids), 16):
         part = torch.stack(list(grids[start : start + 16]))  # (B, n)
-        pictures = list(to_levels(pipeline.tokenizer.decode(part.to(pipeline.device), pipeline.grid)))
+        pictures = list(to_levels(pipeline.tokenizer.decode(part.to(pipeline.device), stage.grid)))
         for grid, picture in zip(part, pictures, strict=True):
             yield grid, look(scorer, [picture])
 
@@ -201,6 +210,8 @@ def text_table(report: Mapping[str, Any]) -> str:
     note = (
         f"{report['images']} prompts of the {report['split']} split; brackets: 95 % bootstrap intervals over prompts."
     )
+    if report["stage"]:
+        note += f"\nExits of stage {report['stage']}; all refine the same tokens, of full runs of the stages below."
     return "\n".join([*aligned(rows), "", note])
 
 
@@ -251,9 +262,10 @@ def main(
     images: int = 200,
     as_json: bool = False,
     *,
-    exit_steps: str = EXIT_STEPS,
+    stage: int = 0,
+    exit_steps: str | None = None,
     iterations: str = ITERATIONS,
-    steps: int = STEPS,
+    steps: int | None = None,
     guidance_scale: float | None = None,
     grid: bool = False,
     split: str = "tune",
@@ -266,7 +278,9 @@ def main(
 
     Args:
         fields: folders of random fields, parted by commas, the centre first; if empty the one that the environment
-            names, else the checkpoint's own.
+            names for the base, else the checkpoint's own of that stage.
+        stage: number of the stage to sweep, 0 the base.
+        exit_steps, steps: if None, 6 to 20 of 24 for the base and 2 to 6 of 8 for the stages above it.
         grid: cross all knobs instead of turning one at a time.
         plot_path: PNG or SVG file.
 
@@ -274,24 +288,27 @@ def main(
         UserError: one line on what is wrong.
     """
     with redirect_stdout(sys.stderr):
-        knobs = Knobs(whole_numbers(exit_steps, "Exit steps"), whole_numbers(iterations, "Iterations"))
-        if not 1 <= min(knobs.exit_steps) <= max(knobs.exit_steps) <= steps:
-            raise UserError(f"Exit steps must be between 1 and the {steps} steps, not {exit_steps}.")
+        usual = (FINER_EXIT_STEPS, FINER_STEPS) if stage else (EXIT_STEPS, STEPS)
+        exits, planned = exit_steps or usual[0], steps or usual[1]
+        knobs = Knobs(whole_numbers(exits, "Exit steps"), whole_numbers(iterations, "Iterations"))
+        if not 1 <= min(knobs.exit_steps) <= max(knobs.exit_steps) <= planned:
+            raise UserError(f"Exit steps must be between 1 and the {planned} steps, not {exits}.")
         if min(knobs.iterations) < 1:
             raise UserError(f"Iterations must be 1 or more, not {iterations}.")
         if images < 2:
             raise UserError(f"Images must be 2 or more, not {images}: intervals need several prompts.")
         settings = load_settings(model=model, device=device)
-        fields = fields or settings.mrf or ""
+        fields = fields or ("" if stage else settings.mrf) or ""
         scorer = load_scorer(scorer_folder, choose_device(settings.device))
         pipeline = load_runtime(settings).pipeline
+        swept = pipeline.stage(stage)
         named = {_name(Path(path)): load_field(Path(path)) for path in fields.split(",") if path}
-        if not named and pipeline.mrf is not None:
-            named = {"mrf": pipeline.mrf}
+        if not named and swept.mrf is not None:
+            named = {"mrf": swept.mrf}
         for field in named.values():
-            check_field(field, pipeline.transformer)
+            check_field(field, swept.transformer, f" of {swept.name}" if stage else "")
             torch.nn.Module.to(field, pipeline.device)
-        options: dict[str, Any] = {"steps": steps}
+        options: dict[str, Any] = {"super_resolution_steps" if stage else "steps": planned}
         if guidance_scale is not None:
             options["guidance_scale"] = guidance_scale
         report = sweep(
@@ -303,10 +320,12 @@ def main(
             options=options,
             split=split,
             cache=Path("runs/evaluation"),
+            number=stage,
         )
         again = command(
             fields,
             images,
+            stage=stage,
             exit_steps=exit_steps,
             iterations=iterations,
             steps=steps,
@@ -329,9 +348,10 @@ def command(
     fields: str,
     images: int,
     *,
-    exit_steps: str = EXIT_STEPS,
+    stage: int = 0,
+    exit_steps: str | None = None,
     iterations: str = ITERATIONS,
-    steps: int = STEPS,
+    steps: int | None = None,
     guidance_scale: float | None = None,
     grid: bool = False,
     split: str = "tune",
@@ -344,9 +364,10 @@ def command(
         "sweep",
         ("--fields", fields, ""),
         ("--images", images, None),
-        ("--exit-steps", exit_steps, EXIT_STEPS),
+        ("--stage", stage, 0),
+        ("--exit-steps", exit_steps, None),
         ("--iterations", iterations, ITERATIONS),
-        ("--steps", steps, STEPS),
+        ("--steps", steps, None),
         ("--guidance", guidance_scale, None),
         ("--grid", grid, False),
         ("--split", split, "tune"),

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import TINY_CODES, TINY_GRID, tiny_checkpoint, tiny_field, tiny_pipeline
+import torch
+from builders import TINY_CODES, TINY_GRID, text_encoder, tiny_checkpoint, tiny_field, tiny_ladder, tiny_pipeline
 from commands import run_command
 from PIL import Image
 from scorers import tiny_scorer
 
+from markovgen_app.decoding.guidance import guided_logits
+from markovgen_app.decoding.sampler import decode
 from markovgen_app.errors import UserError
 from markovgen_app.evaluation import sweep as module
 from markovgen_app.evaluation.exits import EARLY_EXIT, Variant, finalised
@@ -75,6 +78,82 @@ def test_every_variant_is_the_picture_of_its_request(pipeline: MarkovGenPipeline
         assert tokens.equal(pipeline("a panda", seed=5, **fields, **knobs).frames[-1][0]), variant
 
 
+@pytest.mark.parametrize("options", [{}, {"top_k": 3, "temperature": 0.7}])
+def test_every_variant_of_a_finer_stage_refines_the_tokens_of_one_base_run(options: dict[str, Any]) -> None:
+    """Each is what the stage makes by itself, told to leave so, of the coarse tokens of the base's full run."""
+    ladder = tiny_ladder()
+    request = GenerateRequest(prompt="a panda", seed=5, steps=3, super_resolution_steps=6, **options)
+    stage = ladder.stage(1)
+    assert stage.mrf is not None
+    variants = plan(["mrf"], KNOBS, grid=True)
+    whole, taken = finalised(ladder, {"mrf": stage.mrf}, variants, request, 1)
+    full = ladder.result(request)
+    assert whole.equal(full.frames[-1][0])
+    coarse = ladder.result(request.model_copy(update={"size": 32})).frames[-1]
+    texts = text_encoder().encode(["a panda", ""])
+    for variant, tokens in zip(variants, taken, strict=True):
+        knobs: dict[str, Any] = {"super_resolution_exit_step": variant.exit_step, "finalise": variant.finalise}
+        if variant.field == "mrf":
+            knobs |= {"mrf_iterations": variant.iterations, "mrf_clamp": variant.clamp, "method": "markovgen"}
+        else:
+            knobs |= {"method": "early-exit"}
+        asked = request.model_copy(update=knobs)
+        settings = stage.settings(asked)
+        logits = guided_logits(stage.model(1, ladder.device, coarse), texts[[0]], texts[[1]], settings)
+        *_, last = decode(
+            logits, torch.full((1, 64), TINY_CODES), TINY_CODES, settings, stage.generators([5]), grid=stage.grid,
+            refine=stage.refine(asked, ladder.device),
+        )  # fmt: skip
+        assert tokens.equal(last.tokens[0]), variant
+
+
+def test_a_finer_stage_is_measured_by_its_own_pictures() -> None:
+    ladder, scorer = tiny_ladder(), tiny_scorer()
+    assert ladder.super_resolution_mrf is not None
+    variants = plan(["mrf"], Knobs((2,), (1,), (True,), ("sample",)))
+    report = module.plain(
+        module.sweep(
+            ladder, {"mrf": ladder.super_resolution_mrf}, scorer, variants, 2, options={"super_resolution_steps": 3},
+            references=4, draws=4, number=1,
+        )
+    )  # fmt: skip
+    assert report["stage"] == 1 and len(report["rows"]) == 4
+    assert "Exits of stage 1" in module.text_table(report)
+    with pytest.raises(UserError, match="no stage 2"):
+        finalised(ladder, {}, [], GenerateRequest(prompt="a panda", seed=0), 2)
+
+
+def test_the_defaults_of_a_finer_stage_are_sensible_for_eight_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And its field is the checkpoint's own of that stage, whatever field the environment names for the base."""
+    monkeypatch.chdir(tmp_path)
+    tiny_ladder().save_pretrained(tmp_path / "model")
+    tiny_scorer().save_pretrained(tmp_path / "scorer")
+    tiny_field().save_pretrained(tmp_path / "field")
+    monkeypatch.setenv("MARKOVGEN_MRF", "field")
+    asked: dict[str, Any] = {}
+
+    def sweep(pipeline: Any, fields: Any, scorer: Any, variants: Any, images: int, **others: Any) -> dict[str, Any]:
+        asked.update(fields=fields, variants=variants, **others)
+        return {"stage": others["number"], "rows": []}
+
+    monkeypatch.setattr(module, "sweep", sweep)
+    module.main("model", images=2, as_json=True, stage=1, device="cpu", scorer_folder=Path("scorer"))
+    report = json.loads(capsys.readouterr().out)
+    assert report["command"].startswith("markovgen sweep --images 2 --stage 1 ") and "field" not in report["command"]
+    assert asked["options"] == {"super_resolution_steps": 8} and asked["number"] == 1
+    assert {variant.exit_step for variant in asked["variants"]} == {2, 3, 4, 5, 6}
+    assert [field.grid for field in asked["fields"].values()] == [(8, 8)]
+    for given, message in (
+        ({"fields": "field"}, "The random field of super-resolution is over 4 × 4"),
+        ({"exit_steps": "9"}, "between 1 and the 8 steps"),
+        ({"stage": 2}, "no stage 2"),
+    ):
+        with pytest.raises(UserError, match=message):
+            module.main(**{"model": "model", "images": 2, "stage": 1, "scorer_folder": Path("scorer"), **given})
+
+
 def test_the_report_has_a_row_a_variant(pipeline: MarkovGenPipeline, tmp_path: Path) -> None:
     assert pipeline.mrf is not None
     variants = plan(["mrf"], Knobs((2, 4), (1,), (True,), ("sample",)))
@@ -99,6 +178,7 @@ def test_the_report_has_a_row_a_variant(pipeline: MarkovGenPipeline, tmp_path: P
     [
         {"fields": "", "images": 200},
         {"fields": "runs/a b/weights,runs/c", "images": 9, "exit_steps": "2,4", "iterations": "1", "steps": 6},
+        {"fields": "", "images": 9, "stage": 1},
         {"fields": "", "images": 9, "guidance_scale": 2.5, "grid": True, "split": "test"},
         {"fields": "", "images": 9, "scorer_folder": Path("my scorer"), "model": "runs/a b", "device": "cpu"},
     ],
