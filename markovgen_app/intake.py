@@ -6,14 +6,16 @@ The size is read from the file's header and checked before anything is unpacked,
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageColor, ImageOps
+from PIL import Image, ImageColor, ImageFile, ImageOps
 
+from .colours import in_srgb
 from .errors import UserError
 
 MAX_PIXELS = 16_000_000
@@ -40,7 +42,7 @@ class Opened:
 
 
 def open_picture(source: Source, *, background: str = "white") -> Opened:
-    """Take in a picture: the first frame of a moving one, turned as its EXIF data say, flattened, 8 bits a channel.
+    """Take in a picture: the first frame of a moving one, turned as its EXIF data say, in sRGB, flattened, 8 bits.
 
     Args:
         source: file, its bytes, or a picture of Pillow's.
@@ -55,7 +57,14 @@ def open_picture(source: Source, *, background: str = "white") -> Opened:
         raise UserError(f"No colour is called {background!r}: write one as white or #ffcc00.") from None
     image, notes = _unpacked(source)
     _check_shape(*image.size)
+    of_print = image.mode == "CMYK"
+    image, changed = _with_srgb(image)
+    if of_print:
+        notes.append("Converted from CMYK to RGB.")
+    elif changed:
+        notes.append("Converted from its own colour profile to sRGB.")
     image, filled = _to_rgb(image, colour)
+    image.info.pop("icc_profile", None)  # it is not true any more, and a file that is written would tell it
     if filled:
         notes.append(f"Its transparent parts are filled with {background}.")
     return Opened(image, tuple(notes))
@@ -83,19 +92,45 @@ def _unpacked(source: Source) -> tuple[Image.Image, list[str]]:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise UserError(f"The picture is {width:,} × {height:,} pixels: {_SMALLER}.")
-    notes = []
-    if image.format in ("GIF", "PNG", "WEBP", "TIFF") and getattr(image, "n_frames", 1) > 1:
-        still = "page" if image.format == "TIFF" else "frame"
-        notes.append(f"The picture has {getattr(image, 'n_frames', 1)} {still}s: the first one is used.")
+    bits = _bits(image)
     try:
         image.seek(0)
         image.load()
     except Exception as error:  # damaged files fail in as many ways as there are formats
         raise UserError(f"{name} is cut short or damaged: save or download it again.") from error
     try:
-        return ImageOps.exif_transpose(image), notes
+        upright = ImageOps.exif_transpose(image)
     except Exception:  # damaged EXIF data do not make a picture unreadable
-        return image, notes
+        upright = image.copy()
+    notes = []
+    frames = _frames(image)
+    if frames > 1:
+        still = "page" if image.format == "TIFF" else "frame"
+        notes.append(f"The picture has {frames} {still}s: the first one is used.")
+    if bits > 8:
+        notes.append(f"Reduced from {bits} to 8 bits a channel.")
+    return upright, notes
+
+
+def _frames(image: Image.Image) -> int:
+    """How many frames a moving picture has, or pages; 1 where the file is damaged behind the first."""
+    if image.format not in ("GIF", "PNG", "WEBP", "TIFF"):
+        return 1
+    try:
+        return getattr(image, "n_frames", 1)
+    except Exception:  # they are counted by reading on, and damaged files fail in as many ways as there are formats
+        return 1
+
+
+def _bits(image: Image.Image) -> int:
+    """Bits a channel that a picture is stored with; of a file it is known before it is unpacked."""
+    stored = image.mode
+    if image.format in ("PNG", "TIFF") and isinstance(image, ImageFile.ImageFile) and image.tile:
+        stored = str(image.tile[0].args)  # Pillow's name of how it is stored, such as RGB;16B
+    named = re.search(r";(\d+)", stored)
+    if named:
+        return int(named[1])
+    return 32 if image.mode in ("I", "F") else 8
 
 
 def _opened(source: str | Path | bytes | IO[bytes], name: str) -> Image.Image:
@@ -131,6 +166,19 @@ def _check_shape(width: int, height: int) -> None:
         raise UserError(f"{given}: choose one of at least {MIN_SIDE} × {MIN_SIDE}.")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise UserError(f"{given}: cut it to at most {MAX_ASPECT} times as long as it is wide.")
+
+
+def _with_srgb(image: Image.Image) -> tuple[Image.Image, bool]:
+    """The picture with sRGB's colours where it brings a profile of its own, and whether that changed any."""
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode.startswith(("I", "F")):
+        return image, False
+    if not image.has_transparency_data:
+        return in_srgb(image if image.mode == "CMYK" else image.convert("RGB"), profile)
+    layer = image.convert("RGBA")
+    colours, changed = in_srgb(layer.convert("RGB"), profile)
+    colours.putalpha(layer.getchannel("A"))
+    return colours, changed
 
 
 def _to_rgb(image: Image.Image, background: tuple[int, ...]) -> tuple[Image.Image, bool]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
 from markovgen_app.errors import UserError
 from markovgen_app.intake import open_mask, open_picture
@@ -34,10 +34,11 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 def png_header(width: int, height: int) -> bytes:
     """A PNG file that claims a size and holds next to nothing."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
-    )
+    return png_file(struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), zlib.compress(b"\0" * 99))
+
+
+def png_file(header: bytes, data: bytes) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "TIFF"])
@@ -101,23 +102,38 @@ def test_palettes_with_a_transparent_colour_are_flattened() -> None:
     assert opened.getpixel((3, 3)) == (255, 0, 0) and opened.getpixel((15, 3)) == (255, 255, 255)
 
 
-def test_cmyk_jpeg_keeps_its_colours() -> None:
-    opened = open_picture(file_of(Image.new("CMYK", (32, 32), (0, 255, 255, 0)), "JPEG")).image
-    assert opened.mode == "RGB" and np.abs(np.array(opened.getpixel((9, 9))) - (255, 0, 0)).max() < 4
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk_keeps_its_colours_and_that_is_said(kind: str) -> None:
+    opened = open_picture(file_of(Image.new("CMYK", (32, 32), (0, 255, 255, 0)), kind))
+    assert opened.image.mode == "RGB" and np.abs(np.array(opened.image.getpixel((9, 9))) - (255, 0, 0)).max() < 4
+    assert opened.notes == ("Converted from CMYK to RGB.",)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bits_become_eight(kind: str) -> None:
     levels = np.linspace(0, 65535, 32 * 32).astype(np.uint16).reshape(32, 32)
-    opened = np.asarray(open_picture(file_of(Image.fromarray(levels), kind)).image)
-    assert np.array_equal(opened[..., 0], np.rint(levels / 257).astype(np.uint8))
-    assert (opened == opened[..., :1]).all()
+    for source in (file_of(Image.fromarray(levels), kind), Image.fromarray(levels)):
+        found = open_picture(source)
+        opened = np.asarray(found.image)
+        assert np.array_equal(opened[..., 0], np.rint(levels / 257).astype(np.uint8))
+        assert (opened == opened[..., :1]).all()
+        assert found.notes == ("Reduced from 16 to 8 bits a channel.",)
+
+
+def test_colours_of_sixteen_bits_become_eight_and_that_is_said() -> None:
+    """Pillow unpacks them to eight bits and says nothing."""
+    rows = b"".join(b"\0" + (row.astype(">u2") * 257).tobytes() for row in NOISE)
+    header = struct.pack(">IIBBBBB", 40, 24, 16, 2, 0, 0, 0)
+    opened = open_picture(png_file(header, zlib.compress(rows)))
+    assert np.array_equal(opened.image, NOISE) and opened.notes == ("Reduced from 16 to 8 bits a channel.",)
 
 
 def test_floats_become_eight_bits() -> None:
     levels = np.linspace(0, 1, 32 * 32, dtype=np.float32).reshape(32, 32)
     levels[0, 0] = np.nan
-    opened = np.asarray(open_picture(file_of(Image.fromarray(levels), "TIFF")).image)[..., 0]
+    found = open_picture(file_of(Image.fromarray(levels), "TIFF"))
+    opened = np.asarray(found.image)[..., 0]
+    assert found.notes == ("Reduced from 32 to 8 bits a channel.",)
     assert opened[0, 0] == 0 and opened[-1, -1] == 255 and np.abs(opened / 255 - np.nan_to_num(levels)).max() < 0.003
 
 
@@ -175,14 +191,88 @@ def test_missing_files_and_unknown_colours_are_said(tmp_path: Path) -> None:
         open_picture(file_of(Image.fromarray(NOISE)), background="reddish")
 
 
-@given(st.binary(max_size=60), st.integers(0, 2000))
-def test_any_damage_is_one_line_or_a_picture(noise: bytes, at: int) -> None:
-    content = bytearray(file_of(Image.fromarray(NOISE)))
+def moving(kind: str) -> bytes:
+    """Three frames of noise, or one where the format has no more."""
+    frames = [Image.fromarray(np.roll(NOISE, step, axis=0)) for step in range(3)]
+    return file_of(frames[0], kind, **({} if kind == "JPEG" else {"save_all": True, "append_images": frames[1:]}))
+
+
+KINDS = ("PNG", "GIF", "TIFF", "JPEG", "WEBP")
+
+
+@given(st.sampled_from(KINDS), st.binary(max_size=60), st.integers(0, 9000))
+def test_any_damage_is_one_line_or_a_picture(kind: str, noise: bytes, at: int) -> None:
+    content = bytearray(moving(kind))
     content[at : at + len(noise)] = noise
     try:
         assert open_picture(bytes(content)).image.mode == "RGB"
     except UserError as error:
         assert len(str(error).splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_cut_short_are_one_line_or_their_first_frame(kind: str) -> None:
+    content = moving(kind)
+    whole = open_picture(content).image
+    fine = 0
+    for end in range(0, len(content), 1 + len(content) // 150):
+        try:
+            opened = open_picture(content[:end])
+        except UserError as error:
+            assert len(str(error).splitlines()) == 1
+        else:
+            assert np.array_equal(opened.image, whole)
+            fine += 1
+    assert (fine > 0) == (kind in ("PNG", "GIF", "TIFF")), "those keep the first frame whole, before the others"
+
+
+def profile(*colorants: tuple[float, float, float]) -> bytes:
+    """sRGB's profile, with other primaries if they are given: XYZ of red, green and blue under D50."""
+    content = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    for name, values in zip((b"rXYZ", b"gXYZ", b"bXYZ"), colorants, strict=False):
+        at = content.index(name, 128)  # in the table of tags, behind the header: name, place, length
+        place = int.from_bytes(content[at + 4 : at + 8], "big") + 8
+        content[place : place + 12] = struct.pack(">3i", *(round(value * 65536) for value in values))
+    return bytes(content)
+
+
+SRGB = ((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410))
+DISPLAY_P3 = ((0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407))
+
+
+@pytest.mark.parametrize(
+    ("kind", "alpha"), [("PNG", False), ("PNG", True), ("TIFF", False), ("TIFF", True), ("JPEG", False)]
+)
+def test_colours_of_another_profile_are_brought_to_srgb_and_that_is_said(kind: str, alpha: bool) -> None:
+    """As the colorants say: linear light times one matrix, then the other one's inverse. Muted, so that all fit."""
+    stored = np.zeros((32, 48, 3), dtype=np.uint8)
+    stored[:, :16], stored[:, 16:32], stored[:, 32:] = (190, 90, 70), (90, 160, 80), (128, 128, 128)
+    picture = Image.fromarray(stored)
+    if alpha:
+        picture.putalpha(Image.fromarray(np.pad(np.full((32, 32), 255, dtype=np.uint8), ((0, 0), (0, 16)))))
+    opened = open_picture(file_of(picture, kind, icc_profile=profile(*DISPLAY_P3)))
+    levels = stored / 255
+    light = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    light = light @ np.array(DISPLAY_P3) @ np.linalg.inv(np.array(SRGB))
+    wanted = 255 * np.where(light <= 0.0031308, light * 12.92, 1.055 * light.clip(0) ** (1 / 2.4) - 0.055)
+    found = np.asarray(opened.image, dtype=float)
+    assert np.abs(found - wanted)[4:-4, [4, 5, 24, 25]].max() <= (4 if kind == "JPEG" else 1.5)
+    assert found[9, 5, 0] - stored[9, 5, 0] > 8, "redder, as it was meant"
+    assert np.abs(found[9, 44] - (255 if alpha else 128)).max() <= 1
+    assert opened.notes[0] == "Converted from its own colour profile to sRGB." and len(opened.notes) == 1 + alpha
+    assert "icc_profile" not in opened.image.info, "or it would be applied again"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [profile(), profile(*SRGB), profile(*DISPLAY_P3)[:300], b"no profile", ImageCms.ImageCmsProfile(
+        ImageCms.createProfile("LAB")).tobytes()],
+    ids=["sRGB", "much like sRGB", "cut short", "none", "of another kind of picture"],
+)  # fmt: skip
+def test_a_profile_that_says_nothing_new_changes_no_bit(told: bytes) -> None:
+    opened = open_picture(file_of(Image.fromarray(NOISE), icc_profile=told))
+    assert np.array_equal(opened.image, NOISE) and opened.notes == ()
+    assert "icc_profile" not in opened.image.info
 
 
 def test_masks_are_white_where_the_picture_may_change() -> None:

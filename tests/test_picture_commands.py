@@ -57,9 +57,15 @@ def test_outpaint_and_edit_write_pictures_of_the_right_size(weights: str, capsys
     assert np.array_equal(np.asarray(Image.open(wide))[:, 30:], NOISE[:, 14:])
 
 
-@pytest.mark.parametrize("picture", ["cmyk.jpg", "deep.png"])
-def test_odd_files_work(weights: str, picture: str) -> None:
+@pytest.mark.parametrize(
+    ("picture", "note"),
+    [("cmyk.jpg", "Converted from CMYK to RGB."), ("deep.png", "Reduced from 16 to 8 bits a channel.")],
+)
+def test_odd_files_work_and_what_was_done_to_them_is_said(
+    weights: str, picture: str, note: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run("inpaint", picture, "--rectangle", "5,5,20,20", "a fox", "--steps", "1", "--model", weights) == 0
+    assert note in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageOps
 
+from ..colours import in_srgb
 from ..errors import UserError
 
 Size = tuple[int, int]
@@ -48,23 +49,11 @@ def read_picture(path: Path) -> Image.Image:
                 white = Image.new("RGBA", picture.size, "white")
                 picture = Image.alpha_composite(white, picture)
             picture = picture.convert("RGB") if picture.mode not in ("RGB", "CMYK") else picture
-            return _in_srgb(picture, profile)
+            return in_srgb(picture, profile)[0]
     except UserError:
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} is no picture that can be read: replace it ({error}).") from None
-
-
-def _in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
-    """The picture in sRGB; a profile that is damaged or meant for another kind of picture is ignored."""
-    if profile:
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-            return (converted or picture).convert("RGB")
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            pass
-    return picture.convert("RGB")
 
 
 def fitted(picture: Image.Image, size: Size, name: str) -> Image.Image:
