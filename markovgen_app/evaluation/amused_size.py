@@ -3,8 +3,9 @@
     markovgen benchmark --amused-size
 
 Time and memory do not depend on what the weights are, so that nothing has to be downloaded. The checkpoint is written
-to a temporary folder (3.5 GB, in $TMPDIR), measured in a process of its own, whose largest memory is that of the
-checkpoint's use, and deleted before the training steps are timed.
+to a temporary folder (3.5 GB, in $TMPDIR), measured, and deleted before a training step of each random field is: of the
+field alone, without the checkpoint that its run keeps beside it. Every measurement has a process of its own, whose
+largest memory is then that of what it did.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import json
 import multiprocessing
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers.models.autoencoders.vq_model import VQModel
@@ -35,7 +36,9 @@ from ..requests import GenerateRequest
 from ..timing import synchronize
 from ..training.mrf import Stage, undecided_loss
 from ..training.states import States
-from .memory import peak_memory_mb
+from .memory import peaks
+
+Found = TypeVar("Found")
 
 TRANSFORMER = {
     "hidden_size": 1024,
@@ -107,7 +110,7 @@ def use_checkpoint(folder: Path, device: str, dtype: torch.dtype, threads: int) 
     """Load a checkpoint and make one picture by every method.
 
     Returns:
-        load_seconds, seconds of each method with the checkpoint's own settings, and the largest memory at the end.
+        load_seconds, seconds of each method with the checkpoint's own settings, and what `peaks` says at the end.
     """
     torch.set_num_threads(threads)
     started = time.perf_counter()
@@ -121,11 +124,18 @@ def use_checkpoint(folder: Path, device: str, dtype: torch.dtype, threads: int) 
             if isinstance(event, Result):
                 report["methods"][method] = event.images[0].model_seconds
         _say(method)
-    return {**report, "peak_memory_mb": peak_memory_mb()}
+    return {**report, **peaks(pipeline.device)}
 
 
-def training_step_seconds(parametrisation: str, codes: int, side: int, device: torch.device, batch: int = 16) -> float:
-    """Seconds of one step of a field's training: pseudo-likelihood of half of the tokens, its gradients, Adam."""
+def training_step(
+    parametrisation: str, codes: int, side: int, device: torch.device, threads: int, batch: int = 16
+) -> dict[str, float]:
+    """One step of a field's training: pseudo-likelihood of half of the tokens, its gradients, Adam.
+
+    Returns:
+        its seconds, and what `peaks` says after it.
+    """
+    torch.set_num_threads(threads)
     generator = torch.Generator().manual_seed(0)
     positions = side * side
     model = MarkovRandomField(parametrisation, codes, (side, side)).to(device)
@@ -144,27 +154,40 @@ def training_step_seconds(parametrisation: str, codes: int, side: int, device: t
         optimizer.zero_grad()
         synchronize(device)
         seconds.append(time.perf_counter() - started)
-    return seconds[-1]
+    return {"seconds": seconds[-1], **peaks(device)}
 
 
-def training_steps(codes: int, sides: Iterable[int], device: torch.device) -> dict[str, float]:
-    """Seconds of a training step of each kind of field on each grid: "directional_256", …"""
-    found = {}
+def training_steps(codes: int, sides: Iterable[int], device: torch.device) -> dict[str, dict[str, float]]:
+    """What `training_step` returns of each kind of field on each grid: training_step_seconds → "directional_256", …"""
+    found: dict[str, dict[str, float]] = {}
     for side in sides:
         for name in _FIELDS:
-            found[f"{name}_{side * side}"] = training_step_seconds(name, codes, side, device)
+            step = _alone(training_step, name, codes, side, device, torch.get_num_threads())
+            for figure, value in step.items():
+                found.setdefault(f"training_step_{figure}", {})[f"{name}_{side * side}"] = value
             _say(f"training steps, {name}, {side * side} tokens")
     return found
 
 
+def _alone(function: Callable[..., Found], *arguments: Any) -> Found:
+    """What a function returns in a process of its own; UserError where that was killed."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        try:
+            return process.submit(function, *arguments).result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "The process that measures was killed, most likely for want of memory: close other programs, or"
+                " measure on a machine with more."
+            ) from error
+
+
 def measure_checkpoint(device: torch.device, dtype: torch.dtype, shapes: Shapes | None = None) -> dict[str, Any]:
-    """What `use_checkpoint` reports, and seconds of the fields' training steps, of 16 pictures each.
+    """What `use_checkpoint` and `training_steps` report, the steps being of 16 pictures each.
 
     Raises:
         UserError: no room for the checkpoint, on the disk or in memory.
     """
     shapes = shapes or Shapes()
-    alone = multiprocessing.get_context("spawn")
     with TemporaryDirectory(prefix="markovgen-amused-size-") as folder:
         try:
             write_checkpoint(Path(folder), shapes)
@@ -174,29 +197,29 @@ def measure_checkpoint(device: torch.device, dtype: torch.dtype, shapes: Shapes 
                 " of room."
             ) from error
         _say("checkpoint written")
-        with ProcessPoolExecutor(1, mp_context=alone) as process:
-            told = process.submit(use_checkpoint, Path(folder), str(device), dtype, torch.get_num_threads())
-            try:
-                report = told.result()
-            except BrokenProcessPool as error:
-                raise UserError(
-                    "The process that uses the checkpoint was killed, most likely for want of memory: close other"
-                    " programs, or measure on a machine with more."
-                ) from error
-    return {
-        **report,
-        "training_step_seconds": training_steps(shapes.transformer["codebook_size"], shapes.sides, device),
-    }
+        report = _alone(use_checkpoint, Path(folder), str(device), dtype, torch.get_num_threads())
+    return {**report, **training_steps(shapes.transformer["codebook_size"], shapes.sides, device)}
 
 
 def text_lines(report: Mapping[str, Any]) -> list[str]:
-    """The report for people."""
+    """The report for people; one that was stored before memory of training steps was measured says so."""
     lines = [f"{'loaded after':<26}{report['load_seconds']:9.1f} s"]
     lines += [f"{name:<26}{seconds:9.1f} s a picture" for name, seconds in report["methods"].items()]
+    counted = report.get("training_step_peak_memory_mb", {})
+    on_device = report.get("training_step_peak_device_memory_mb", {})
     for name, seconds in report["training_step_seconds"].items():
         kind, tokens = name.rsplit("_", 1)
-        lines.append(f"{f'{kind}, {tokens} tokens':<26}{seconds:9.2f} s a training step of 16 pictures")
-    return [*lines, f"{'peak memory':<26}{report['peak_memory_mb'] / 1024:9.1f} GB, that of training steps not counted"]
+        memory = f", {_gigabytes(counted[name])} at most" if name in counted else ""
+        memory += f", {_gigabytes(on_device[name])} of the GPU's" if name in on_device else ""
+        lines.append(f"{f'{kind}, {tokens} tokens':<26}{seconds:9.2f} s a training step of 16 pictures{memory}")
+    of = "of the checkpoint's use" if counted else "that of training steps not counted"
+    if "peak_device_memory_mb" in report:
+        of += f", {_gigabytes(report['peak_device_memory_mb'])} of the GPU's"
+    return [*lines, f"{'peak memory':<26}{report['peak_memory_mb'] / 1024:9.1f} GB, {of}"]
+
+
+def _gigabytes(megabytes: float) -> str:
+    return f"{megabytes / 1024:.1f} GB"
 
 
 def _say(what: str) -> None:

@@ -125,7 +125,13 @@ def test_the_stored_command_asks_for_the_same(given, monkeypatch):
 
 def test_a_checkpoint_of_amuseds_kind_is_loaded_and_runs_every_method(monkeypatch, capsys):
     """In a thread here: another process would take seconds to import everything once more."""
-    monkeypatch.setattr(amused_size, "ProcessPoolExecutor", lambda count, mp_context: ThreadPoolExecutor(count))
+    alone = []
+
+    def thread(count, mp_context):
+        alone.append(mp_context.get_start_method())
+        return ThreadPoolExecutor(count)
+
+    monkeypatch.setattr(amused_size, "ProcessPoolExecutor", thread)
     small = Shapes(
         transformer={
             **TRANSFORMER,
@@ -150,7 +156,12 @@ def test_a_checkpoint_of_amuseds_kind_is_loaded_and_runs_every_method(monkeypatc
     assert found["load_seconds"] > 0 and found["peak_memory_mb"] > 50
     steps = {"low-rank_16", "low-rank_64", "directional_16", "directional_64"}
     assert set(found["training_step_seconds"]) == steps and min(found["training_step_seconds"].values()) > 0
-    assert len(amused_size.text_lines(found)) == 1 + len(NAMES) + 4 + 1
+    assert alone == ["spawn"] * (1 + 4), "the checkpoint and each training step, so that memory is each one's own"
+    assert set(found["training_step_peak_memory_mb"]) == steps
+    assert min(found["training_step_peak_memory_mb"].values()) > 50 and not [key for key in found if "device" in key]
+    lines = amused_size.text_lines(found)
+    assert len(lines) == 1 + len(NAMES) + 4 + 1
+    assert all(line.endswith(" GB at most") for line in lines[-5:-1]) and "not counted" not in lines[-1]
     progress = [line.removeprefix("aMUSEd's size: ") for line in capsys.readouterr().err.splitlines()]
     steps = [
         f"training steps, {field}, {tokens} tokens" for tokens in (16, 64) for field in ("low-rank", "directional")
@@ -163,6 +174,20 @@ def test_a_checkpoint_of_amuseds_kind_is_loaded_and_runs_every_method(monkeypatc
         *NAMES,
         *steps,
     ]
+
+
+def test_a_stored_report_without_the_memory_of_training_steps_says_so():
+    stored = json.loads((Path(__file__).parents[2] / "assets/results/amused-size.json").read_text())["checkpoint"]
+    lines = amused_size.text_lines(
+        {key: value for key, value in stored.items() if not key.startswith("training_step_peak")}
+    )
+    assert lines[-1].endswith("4.1 GB, that of training steps not counted")
+    assert lines[-2].endswith("1.93 s a training step of 16 pictures")
+    on_gpu = {**stored, "peak_device_memory_mb": 3072, "training_step_peak_memory_mb": {"directional_1024": 2048},
+              "training_step_peak_device_memory_mb": {"directional_1024": 1536}}  # fmt: skip
+    lines = amused_size.text_lines(on_gpu)
+    assert lines[-2].endswith("of 16 pictures, 2.0 GB at most, 1.5 GB of the GPU's")
+    assert lines[-1].endswith("GB, of the checkpoint's use, 3.0 GB of the GPU's")
 
 
 def killed(*_: object) -> None:
