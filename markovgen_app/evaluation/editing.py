@@ -14,98 +14,34 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass, replace
-from itertools import count, islice
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from ..data.scenes import Scene, SceneDataset, combination_splits, render
-from ..data.vocabulary import BACKGROUNDS, NOUN_BY_NAME, STYLES, article
 from ..decoding import masks
 from ..decoding.editing import rounds_of
 from ..errors import UserError
 from ..models.scorer import Reading, Scorer
+from ..patches import patches
 from ..pipeline import MarkovGenPipeline
-from ..requests import MAX_SEED, EditRequest, InpaintRequest, PictureRequest
+from ..requests import MAX_SEED, DecodingRequest, EditRequest, InpaintRequest, PictureRequest
 from ..runtime import choose_device, load_runtime
 from ..settings import DEFAULT_MODEL, load_settings
 from . import metrics
+from .cases import CHANGES, Case, Change, Task, cases
 from .generation import available
-from .judging import encode, load_scorer, look, scenes_for
+from .judging import load_scorer, look, scenes_for
 from .output import aligned, cell, command_line, plain, progress, sheet, write_report
+from .reach import beyond, decoder_reach
 
-Task = Literal["inpaint", "edit"]
-Change = Literal["replaced", "removed", "noun", "background"]
-CHANGES: dict[Task, tuple[Change, ...]] = {"inpaint": ("replaced", "removed"), "edit": ("noun", "background")}
 _REQUESTS: dict[Task, type[PictureRequest]] = {"inpaint": InpaintRequest, "edit": EditRequest}
-_MARGIN = 0.03  # of the picture's side: how much a mask reaches beyond the object that it covers
 _NEAR = 0.15  # of the picture's side: how far an object that is kept may move
 _SOURCE = "+source"
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """One picture to change, and what it should become.
-
-    Attributes:
-        scene, picture: before, (H, W, 3) uint8.
-        target, truth: after.
-        prompt: what it shows after; `source_prompt` says what it shows before.
-        mask: (H, W) float32 over the object.
-    """
-
-    scene: Scene
-    picture: np.ndarray
-    target: Scene
-    truth: np.ndarray
-    prompt: str
-    source_prompt: str
-    mask: np.ndarray
-
-
-def cases(scenes: SceneDataset, change: Change, number: int, size: int) -> list[Case]:
-    """The first cases of one kind; where the scene after has a combination to hold out, it is of the split too."""
-    single = (scene for scene in map(scenes.scene, count()) if scene.layout == "single")
-    return [_case(scene, change, index, scenes, size) for index, scene in enumerate(islice(single, number))]
-
-
-def _case(scene: Scene, change: Change, index: int, scenes: SceneDataset, size: int) -> Case:
-    generator = np.random.default_rng((scenes.seed, index, 7))
-    item = scene.objects[0]
-    if change == "removed":
-        target = replace(scene, objects=())
-    elif change == "background":
-        others = [name for name in BACKGROUNDS if name != scene.background]
-        target = _held_out([replace(scene, background=name) for name in others], scenes, generator)
-    else:
-        others = [noun.name for noun in scenes.nouns if noun.name != item.noun]
-        changed = [replace(scene, objects=(replace(item, noun=name, colour=None),)) for name in others]
-        target = _held_out(changed, scenes, generator)
-    half = item.size / 2 + _MARGIN
-    box = [round(edge * size) for edge in (item.x - half, item.y - half, item.x + half, item.y + half)]
-    mask = masks.rectangle(size, size, (max(0, box[0]), max(0, box[1]), min(size, box[2]), min(size, box[3])))
-    return Case(scene, render(scene, size), target, render(target, size), _said(target), _said(scene), mask)
-
-
-def _held_out(options: Sequence[Scene], scenes: SceneDataset, generator: np.random.Generator) -> Scene:
-    fitting = [scene for scene in options if combination_splits(scene) == {scenes.split}] or options
-    return fitting[int(generator.integers(len(fitting)))]
-
-
-def _said(scene: Scene) -> str:
-    """A scene of one object, or none, in its plainest words."""
-    where = BACKGROUNDS[scene.background][0]
-    if not scene.objects:
-        text = f"nothing {where}"
-    else:
-        item = scene.objects[0]
-        words = f"{item.colour} {item.noun}" if item.colour else item.noun
-        text = f"{words if NOUN_BY_NAME[item.noun].plural_only else f'{article(words)} {words}'} {where}"
-    return STYLES[scene.style][0].format(text) if scene.style else text
 
 
 def parse_variants(text: str, task: Task) -> dict[str, dict[str, Any]]:
@@ -147,10 +83,18 @@ def _request(case: Case, index: int, task: Task, fields: Mapping[str, Any]) -> P
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """What one variant made of a case: the picture, the same without paste-back, and the model's seconds."""
+    """What one variant made of a case.
+
+    Attributes:
+        image: (H, W, 3) uint8; `raw`: the same without paste-back.
+        tokens: (n,) long, what `raw` was decoded from; `is_open`: (n,) bool, those of them that were free to change.
+        seconds: of the model.
+    """
 
     image: np.ndarray
     raw: np.ndarray
+    tokens: np.ndarray
+    is_open: np.ndarray
     seconds: float
 
 
@@ -169,11 +113,24 @@ def make(
             result = pipeline.result(_request(work[index], index, task, variants[strongest]))
             for name in names:
                 step = _last_step(variants[name]) if len(names) > 1 else len(result.frames) - 1
-                whole = result.frame(step)
-                raw = pipeline.to_images(result.frames[step][:1])[0]
+                tokens = result.frames[step][:1]
+                raw = pipeline.to_images(tokens)[0]
                 seconds = result.images[0].model_seconds * (step + 1) / len(result.frames)
-                made[name].append(Made(np.asarray(whole), np.asarray(raw), seconds))
+                made[name].append(
+                    Made(
+                        np.asarray(result.frame(step)),
+                        np.asarray(raw),
+                        tokens[0].cpu().numpy(),
+                        open_tokens(pipeline, result.request),
+                        seconds,
+                    )
+                )
     return made
+
+
+def open_tokens(pipeline: MarkovGenPipeline, request: DecodingRequest) -> np.ndarray:
+    """The base's tokens (n,) bool that a request of one window lets change."""
+    return next(patches(request, pipeline.size, pipeline.grid)).open_tokens(pipeline.size, pipeline.grid)
 
 
 def _sharing(variants: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
@@ -231,27 +188,52 @@ def judged(change: Change, case: Case, reading: Reading) -> dict[str, float]:
     return values
 
 
+@dataclass(frozen=True, eq=False)
+class Before:
+    """A picture before, as the model has it: its tokens (n,) long, and the tokenizer's reconstruction (H, W, 3)."""
+
+    tokens: np.ndarray
+    reconstruction: np.ndarray
+
+
+def kept_tokens_exact(made: Made, before: Before) -> float:
+    """1 where all tokens that were not to change are as they were, else 0; NaN where all were free to change."""
+    kept = ~made.is_open
+    return float(np.array_equal(made.tokens[kept], before.tokens[kept])) if kept.any() else float("nan")
+
+
 def _measures(
-    change: Change, work: Sequence[Case], made: Sequence[Made], kept: Sequence[np.ndarray], scorer: Scorer, feather: int
+    change: Change,
+    work: Sequence[Case],
+    made: Sequence[Made],
+    befores: Sequence[Before],
+    scorer: Scorer,
+    feather: int,
+    grid: tuple[int, int],
+    reach: int,
 ) -> dict[str, np.ndarray]:
     """Name of a measure → its value for each case, (P,).
 
     Args:
-        kept: the tokenizer's reconstruction of each picture before.
         feather: pixels that a seam is blended over.
+        grid: rows and columns of tokens.
+        reach: pixels beyond an open token in which the decoder shows it (see `decoder_reach`).
     """
     readings = look(scorer, [each.image for each in made]).readings
     rows = [judged(change, case, reading) for case, reading in zip(work, readings, strict=True)]
-    for row, case, each, reconstruction in zip(rows, work, made, kept, strict=True):
+    for row, case, each, before in zip(rows, work, made, befores, strict=True):
         outside = masks.feather(case.mask, feather) == 0
         if change in CHANGES["inpaint"]:
             row["outside_exact"] = float(np.array_equal(each.image[outside], case.picture[outside]))
+            row["kept_tokens_exact"] = kept_tokens_exact(each, before)
+            outside = beyond(each.is_open, grid, len(case.picture) // grid[0], reach)
+            row["kept_share"] = float(outside.mean())
             for name, picture in (("", each.image), ("_true", case.truth)):
                 row[f"seam{name}"] = border_difference(picture, case.mask)
                 row[f"band{name}"] = border_difference(picture, case.mask, feather + 1)
         if change != "background":
             row["kept_psnr"] = psnr_where(each.raw, case.picture, outside)
-            row["reconstruction_psnr"] = psnr_where(reconstruction, case.picture, outside)
+            row["reconstruction_psnr"] = psnr_where(before.reconstruction, case.picture, outside)
         row["model_seconds"] = each.seconds
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
@@ -286,11 +268,10 @@ def _ratio(made: np.ndarray, true: np.ndarray, weights: np.ndarray) -> metrics.I
     return metrics.percentiles(value, (share @ made) / below)
 
 
-@torch.no_grad()
-def reconstructions(pipeline: MarkovGenPipeline, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Pictures of the pipeline's size through the tokenizer and back."""
-    tokens = encode(pipeline.tokenizer, pictures, pipeline.size[0]).to(pipeline.device)
-    return [np.asarray(pipeline.to_images(row)[0]) for row in tokens.split(1)]
+def through_tokenizer(pipeline: MarkovGenPipeline, pictures: Sequence[np.ndarray]) -> list[Before]:
+    """Pictures of the pipeline's size as tokens and back; one by one, as a request has them."""
+    tokens = [pipeline.encode([Image.fromarray(picture)]) for picture in pictures]  # each (1, n)
+    return [Before(row[0].cpu().numpy(), np.asarray(pipeline.to_images(row)[0])) for row in tokens]
 
 
 def evaluate(
@@ -324,12 +305,18 @@ def evaluate(
     for change in CHANGES[task]:
         work = cases(dataset, change, images, pipeline.size[0])
         made = make(pipeline, work, task, variants, change)
-        kept = reconstructions(pipeline, [case.picture for case in work])
+        befores = through_tokenizer(pipeline, [case.picture for case in work])
+        if task == "inpaint" and "decoder_reach" not in report:
+            tokens = torch.from_numpy(np.stack([each.tokens for each in befores])).to(pipeline.device)  # (P, n)
+            report["decoder_reach"] = decoder_reach(pipeline.to_images, tokens, pipeline.grid)
         truths = [case.truth for case in work]
+        reach = report.get("decoder_reach", 0)
         rows = {
-            name: _measures(change, work, each, kept, scorer, _feather(variants[name])) for name, each in made.items()
+            name: _measures(change, work, each, befores, scorer, _feather(variants[name]), pipeline.grid, reach)
+            for name, each in made.items()
         }
-        for name, pictures in {"tokenizer": reconstructions(pipeline, truths), "true pictures": truths}.items():
+        reconstructed = [each.reconstruction for each in through_tokenizer(pipeline, truths)]
+        for name, pictures in {"tokenizer": reconstructed, "true pictures": truths}.items():
             readings = look(scorer, pictures).readings
             found = [judged(change, case, reading) for case, reading in zip(work, readings, strict=True)]
             rows[name] = {key: np.array([row[key] for row in found]) for key in found[0]}
@@ -353,6 +340,12 @@ def text_table(report: Mapping[str, Any]) -> str:
         for name, values in rows.items():
             table.append([name, *(cell(values[column]) if column in values else "–" for column in columns)])
         lines += [*aligned(table), ""]
+    if reach := report.get("decoder_reach"):
+        lines.append(
+            f"kept psnr, without paste-back, and reconstruction psnr are of the pixels more than {reach} away from all"
+            " tokens that may change: closer ones the decoder draws from those tokens, too. kept share: how many of a"
+            " picture's pixels that are; cases without any do not count."
+        )
     return "\n".join(
         [
             *lines,

@@ -3,18 +3,23 @@
 import inspect
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from builders import tiny_checkpoint, tiny_pipeline
 from commands import run_command
+from PIL import Image
 from scorers import tiny_scorer
 
 from markovgen_app.data.scenes import SceneDataset, combination_splits
 from markovgen_app.errors import UserError
 from markovgen_app.evaluation import editing
+from markovgen_app.evaluation.reach import beyond, decoder_reach
 from markovgen_app.models.scorer import Detection, Reading
+from markovgen_app.pixels import to_levels
 
 SCENES = SceneDataset(0, 128, "test")
 
@@ -55,6 +60,51 @@ def test_psnr_looks_only_where_it_is_told() -> None:
     assert editing.psnr_where(first, second, place) == pytest.approx(10 * np.log10(4))
     place[0] = False
     assert editing.psnr_where(first, second, place) > 100
+
+
+def test_a_token_shows_as_far_as_the_decoder_reaches() -> None:
+    """The tiny decoder's kernels that start with weights: one of 3 x 3 tokens, one of 3 x 3 pairs of pixels."""
+    pipeline, grid = tiny_pipeline(), (8, 8)
+    tokens = torch.randint(240, (3, 64), generator=torch.manual_seed(0))
+
+    def images(tokens: torch.Tensor) -> list[Image.Image]:
+        return [Image.fromarray(each) for each in to_levels(pipeline.tokenizer.decode(tokens, grid))]
+
+    reach = decoder_reach(images, tokens, grid, levels=0)
+    assert reach == 8 + 2
+    assert decoder_reach(images, tokens, grid, levels=255) == 0
+
+    is_open = np.zeros(64, dtype=bool)
+    is_open[9] = True  # row 1, column 1
+    far = beyond(is_open, grid, 8, reach)
+    assert not far[:26, :26].any() and far[26:].all() and far[:, 26:].all()
+    changed = torch.where(torch.from_numpy(is_open), (tokens + 7) % 240, tokens)
+    same = np.asarray(images(tokens)[0]) == np.asarray(images(changed)[0])
+    assert same[far].all() and not same[~far].all()
+
+
+def test_what_is_kept_is_kept_to_the_token_and_as_well_as_the_tokenizer_can() -> None:
+    pipeline = tiny_pipeline()
+    (case,) = editing.cases(SCENES, "replaced", 1, pipeline.size[0])
+    mask = np.zeros_like(case.mask)
+    mask[:4, :4] = 1
+    work, variants = [replace(case, mask=mask)], editing.parse_variants("full:steps=2", "inpaint")
+    (made,) = editing.make(pipeline, work, "inpaint", variants, "")["full:steps=2"]
+    before = editing.through_tokenizer(pipeline, [case.picture])
+    assert list(np.flatnonzero(made.is_open)) == [0] and editing.kept_tokens_exact(made, before[0]) == 1
+
+    def measured(made: editing.Made) -> dict[str, np.ndarray]:
+        return editing._measures("replaced", work, [made], before, tiny_scorer(), 6, pipeline.grid, 10)
+
+    kept = measured(made)
+    assert kept["kept_share"] == 1 - (18 / 32) ** 2 and kept["kept_tokens_exact"] == 1 == kept["outside_exact"]
+    assert kept["kept_psnr"] == kept["reconstruction_psnr"]
+    moved = made.tokens.copy()
+    moved[-1] = (moved[-1] + 100) % 240
+    (raw,) = pipeline.to_images(torch.from_numpy(moved[None]))
+    lost = measured(replace(made, tokens=moved, raw=np.asarray(raw)))
+    assert lost["kept_tokens_exact"] == 0 and lost["kept_psnr"] != lost["reconstruction_psnr"]
+    assert np.isnan(editing.kept_tokens_exact(replace(made, is_open=np.ones(16, dtype=bool)), before[0]))
 
 
 def seen(*nouns: str, x: float = 0.5, y: float = 0.5, background: str = "snow") -> Reading:
@@ -134,6 +184,8 @@ def test_inpainting_leaves_the_outside_to_the_bit(reports) -> None:
     for rows in reports["inpaint"][0]["changes"].values():
         for name in ("full:steps=2", "markovgen:steps=2:exit_step=1"):
             assert rows[name]["outside_exact"]["value"] == 1
+            kept = rows[name]["kept_tokens_exact"]["value"]
+            assert kept == 1 or np.isnan(kept), "a mask on so small a picture may touch every token"
             assert np.isnan(rows[name]["seam_ratio"]["value"]), "the true pictures are flat at both borders"
 
 
