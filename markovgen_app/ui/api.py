@@ -1,12 +1,17 @@
-"""What programs can call by `gradio_client`: `/generate` and `/compare`, and how any such call is answered."""
+"""What programs can call by `gradio_client`: `/generate` and `/compare`, and how any such call is answered.
+
+Endpoints are generators, which Gradio ends between two steps when a call is cancelled or its caller has gone. Before
+the answer they yield None for every step.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import io
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 import gradio as gr
 from gradio.data_classes import FileData
@@ -20,14 +25,19 @@ from markovgen_app.requests import DecodingRequest, Finalise, GenerateRequest, M
 from markovgen_app.runtime import Runtime
 from markovgen_app.sheets import comparison_report, entry_report, methods_sheet
 
-from .limits import VisitorLimit, visitor
+from .limits import VisitorLimit, comparison_worth, pictures_worth, visitor
 
+EventT = TypeVar("EventT")
+Answer = tuple[FileData, dict[str, Any]]
+"""A picture's file, and its settings."""
+
+_Comparison = tuple[FileData, list[FileData], dict[str, Any]]
 _DEFAULTS = {name: field.default for name, field in GenerateRequest.model_fields.items()}
 
 
 def generate_endpoint(
     runtime: Runtime, limit: VisitorLimit, cache: str, *, metadata: bool
-) -> Callable[..., tuple[FileData, dict[str, Any]]]:
+) -> Callable[..., Iterator[Any]]:
     """The function behind `/generate`.
 
     Args:
@@ -56,18 +66,17 @@ def generate_endpoint(
         super_resolution_steps: int = defaults["super_resolution_steps"],
         super_resolution_exit_step: int | None = None,
         request: gr.Request = None,  # type: ignore[assignment]
-    ) -> tuple[FileData, dict[str, Any]]:
+    ) -> Iterator[Answer | None]:
         """Makes one picture: its PNG file, and the settings that make it again (the seed among them)."""
         fields = {name: value for name, value in locals().items() if name in _DEFAULTS}
-        with errors_said():
-            return picture_of(GenerateRequest.validated(**fields), request)
+        yield from picture_of(GenerateRequest.validated(**fields), request)
 
-    return generate
+    return answering(generate, Answer)
 
 
 def compare_endpoint(
     runtime: Runtime, limit: VisitorLimit, cache: str, *, metadata: bool
-) -> Callable[..., tuple[FileData, list[FileData], dict[str, Any]]]:
+) -> Callable[..., Iterator[Any]]:
     """The function behind `/compare`; arguments as for `generate_endpoint`."""
     defaults = {**_DEFAULTS, **runtime.pipeline.defaults}
     available = runtime.pipeline.methods
@@ -90,38 +99,45 @@ def compare_endpoint(
         super_resolution_steps: int = defaults["super_resolution_steps"],
         super_resolution_exit_step: int | None = None,
         request: gr.Request = None,  # type: ignore[assignment]
-    ) -> tuple[FileData, list[FileData], dict[str, Any]]:
+    ) -> Iterator[_Comparison | None]:
         """Runs methods on one prompt and seed: a labelled grid, a picture a method, and what each took."""
         fields = {name: value for name, value in locals().items() if name in _DEFAULTS}
-        with errors_said():
-            wanted = GenerateRequest.validated(**fields)
-            chosen = chosen_methods([str(name) for name in methods], available)
-            limit.take(visitor(request), len(chosen))
-            *_, comparison = run(wanted, chosen)
+        wanted = GenerateRequest.validated(**fields)
+        chosen = chosen_methods([str(name) for name in methods], available)
+        limit.take(visitor(request), comparison_worth(runtime, wanted, chosen))
+        comparison = yield from to_the_end(run(wanted, chosen))
         assert isinstance(comparison, Comparison)
         pictures = [entry.picture for entry in comparison.entries.values()]
         files = [png_file(picture.png(metadata=metadata), picture.name, cache) for picture in pictures]
         grid = io.BytesIO()
         methods_sheet(comparison).save(grid, "PNG")
         report = {entry.method: entry_report(entry) for entry in comparison.entries.values()}
-        return png_file(grid.getvalue(), "grid", cache), files, {**comparison_report(comparison), "methods": report}
+        yield png_file(grid.getvalue(), "grid", cache), files, {**comparison_report(comparison), "methods": report}
 
-    return compare
+    return answering(compare, _Comparison)
 
 
 def one_picture(
     runtime: Runtime, limit: VisitorLimit, cache: str, metadata: bool, wanted: DecodingRequest, caller: gr.Request
-) -> tuple[FileData, dict[str, Any]]:
-    """The picture of a request, as a file to download, and its settings; it counts for the caller's limit.
+) -> Iterator[Answer | None]:
+    """Makes the picture of a request, as a file to download, and its settings; it counts for the caller's limit.
 
     Raises:
-        UserError: these weights cannot do that, or the caller asked for too many pictures.
+        UserError: these weights cannot do that, or the caller asked for too much.
     """
-    limit.take(visitor(caller), 1)
-    *_, result = runtime.run(wanted)
+    limit.take(visitor(caller), pictures_worth(runtime, wanted))
+    result = yield from to_the_end(runtime.run(wanted))
     assert isinstance(result, Result)
     picture = result.images[0]
-    return png_file(picture.png(metadata=metadata), picture.name, cache), picture.settings
+    yield png_file(picture.png(metadata=metadata), picture.name, cache), picture.settings
+
+
+def to_the_end(events: Iterator[EventT]) -> Generator[None, None, EventT]:
+    """Yields None for every event; returns the last one."""
+    for event in events:
+        last = event
+        yield None
+    return last
 
 
 def png_file(png: bytes, name: str, cache: str) -> FileData:
@@ -131,10 +147,22 @@ def png_file(png: bytes, name: str, cache: str) -> FileData:
     return file.model_dump()  # type: ignore[return-value]
 
 
-@contextmanager
-def errors_said() -> Iterator[None]:
-    """Tells the caller what is wrong with what was asked for, in one line."""
-    try:
-        yield
-    except UserError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+def answering(endpoint: Callable[..., Iterator[Any]], answer: Any) -> Callable[..., Iterator[Any]]:
+    """An endpoint as `gr.api` takes it: of its answer's type, as if that were all it gave, and with errors in one line.
+
+    Args:
+        endpoint: yields None for every step, then its answer.
+        answer: type of that, a tuple.
+    """
+    nothing = (None,) * len(get_args(answer))
+
+    @functools.wraps(endpoint)
+    def steps(*given: Any, **named: Any) -> Iterator[Any]:
+        try:
+            for answered in endpoint(*given, **named):
+                yield answered or nothing
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    steps.__signature__ = inspect.signature(endpoint).replace(return_annotation=answer)  # type: ignore[attr-defined]
+    return steps

@@ -6,7 +6,7 @@ Their parameters are the fields of the requests, in their order and with their d
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from markovgen_app.errors import UserError
 from markovgen_app.requests import EditRequest, InpaintRequest, OutpaintRequest, PictureRequest
 from markovgen_app.runtime import Runtime
 
-from .api import errors_said, one_picture
+from .api import Answer, answering, one_picture
 from .limits import VisitorLimit
 
 CHANGES: dict[str, type[PictureRequest]] = {kind.task: kind for kind in (InpaintRequest, OutpaintRequest, EditRequest)}
@@ -34,7 +34,7 @@ _NEVER = {"count"}  # one picture a call
 
 def change_endpoint(
     kind: type[PictureRequest], runtime: Runtime, limit: VisitorLimit, cache: str, *, metadata: bool
-) -> Callable[..., tuple[FileData, dict[str, Any]]]:
+) -> Callable[..., Iterator[Any]]:
     """The function behind `/inpaint`, `/outpaint` or `/edit`.
 
     Args:
@@ -44,26 +44,22 @@ def change_endpoint(
     """
     picture_of = partial(one_picture, runtime, limit, cache, metadata)
 
-    def change(*given: Any) -> tuple[FileData, dict[str, Any]]:
+    def change(*given: Any) -> Iterator[Answer | None]:
         asked = signature.bind(*given).arguments
         caller = asked.pop("request")
-        with errors_said():
-            files = {name: _path(asked[name], cache) for name in _PICTURES if asked.get(name) is not None}
-            return picture_of(kind.validated(**{**asked, **files}), caller)
+        files = {name: _path(asked[name], cache) for name in _PICTURES if asked.get(name) is not None}
+        yield from picture_of(kind.validated(**{**asked, **files}), caller)
 
     parameters = [
         *_parameters(kind),
         inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None),
     ]
     signature = inspect.Signature(parameters)
-    hints = {each.name: each.annotation for each in parameters}
     change.__name__ = kind.task
     change.__doc__ = f"{_SAYS[kind.task]} Gives its PNG file, and its settings (the seed among them)."
-    change.__annotations__ = {**hints, "request": gr.Request, "return": tuple[FileData, dict[str, Any]]}
-    change.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        return_annotation=change.__annotations__["return"]
-    )
-    return change
+    change.__annotations__ = {**{each.name: each.annotation for each in parameters}, "request": gr.Request}
+    change.__signature__ = signature  # type: ignore[attr-defined]
+    return answering(change, Answer)
 
 
 def _parameters(kind: type[PictureRequest]) -> list[inspect.Parameter]:

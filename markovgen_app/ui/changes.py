@@ -17,6 +17,7 @@ from markovgen_app.requests import PictureRequest
 
 from .easel import Easel
 from .handlers import Components, Handlers, request_from
+from .limits import pictures_worth
 from .source import before_picture, touched
 from .stage import StageRun, preview_url
 from .words import notice_html
@@ -92,7 +93,7 @@ class ChangeHandlers(Handlers):
 
     def work(self, values: Components, visitor: str | None) -> Iterator[Components]:
         wanted = [request.with_seed() for request in self.requests(values)]
-        self.limit.take(visitor, sum(request.count for request in wanted))
+        self.limit.take(visitor, pictures_worth(self.runtime, *wanted))
         before = preview_url(before_picture(wanted[0]))
         run = StageRun(*wanted, metadata=values[self.metadata], before=before, captions=self.captions(wanted))
         for request in wanted:

@@ -19,7 +19,7 @@ from .comparison import ComparisonRun
 from .controls import QUIETLY, advanced_options, ask, fold, method_choices, seed_control, stage_block
 from .examples import load_comparisons
 from .handlers import Components, Handlers, request_from, wire
-from .limits import VisitorLimit
+from .limits import VisitorLimit, comparison_worth
 from .words import notice_html
 
 _NO_FIELD = (
@@ -54,7 +54,7 @@ class CompareHandlers(Handlers):
         pipeline = self.runtime.pipeline
         wanted = request_from(self.asked(values))
         methods = chosen_methods(values[self.methods], pipeline.methods)
-        self.limit.take(visitor, len(methods))
+        self.limit.take(visitor, comparison_worth(self.runtime, wanted, methods))
         run = ComparisonRun(wanted, methods, pipeline.grid, metadata=values[self.metadata])
         for event in self.compare(wanted, methods):
             yield {self.stage: run.add(event)}
@@ -79,7 +79,7 @@ def compare_tab(runtime: Runtime, limit: VisitorLimit, examples: Path, *, metada
     """Lays out the tab and wires it; call inside `gr.Tab`.
 
     Args:
-        limit: pictures a visitor may ask for; every method counts as one.
+        limit: pictures a visitor may ask for; every method counts as one at least.
         examples: folder of comparisons to open with.
         metadata: whether PNG files carry their settings unless the visitor says otherwise.
     """

@@ -13,7 +13,7 @@ from markovgen_app.runtime import Runtime
 
 from .controls import QUIETLY, advanced_options, ask, fold, method_choices, seed_control, stage_block
 from .handlers import Components, Handlers, request_from, wire
-from .limits import VisitorLimit
+from .limits import VisitorLimit, pictures_worth
 from .stage import StageRun
 from .words import knows_html, notice_html
 
@@ -26,7 +26,7 @@ class GenerateHandlers(Handlers):
 
     def work(self, values: Components, visitor: str | None) -> Iterator[Components]:
         wanted = request_from(self.asked(values)).with_seed()
-        self.limit.take(visitor, wanted.count)
+        self.limit.take(visitor, pictures_worth(self.runtime, wanted))
         run = StageRun(wanted, metadata=values[self.metadata])
         for event in self.runtime.run(wanted):
             if isinstance(event, Result):

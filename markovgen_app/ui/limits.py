@@ -1,73 +1,33 @@
-"""A politeness limit: every visitor has a bucket of pictures that refills over time."""
+"""What the politeness limit counts: pictures, and long work as several."""
 
 from __future__ import annotations
 
-import hashlib
-import math
-import os
-import secrets
-import time
-from collections.abc import Callable
-from threading import Lock
+from collections.abc import Iterable
 
 import gradio as gr
 
-from markovgen_app.errors import UserError
+from markovgen_app.requests import DecodingRequest, GenerateRequest
+from markovgen_app.runtime import Runtime
+from markovgen_app.visitors import VisitorLimit, visitor_at
+
+__all__ = ["VisitorLimit", "comparison_worth", "pictures_worth", "visitor"]
 
 
-class VisitorLimit:
-    """A token bucket a visitor, held in memory only.
+def pictures_worth(runtime: Runtime, *requests: DecodingRequest) -> float:
+    """How many pictures requests count as: those that they make, or as many usual ones as would take their time.
 
-    Args:
-        burst: pictures that a visitor may ask for at once; 0 turns the limit off.
-        per_minute: pictures that come back every minute.
-        clock: seconds, monotonic.
+    Raises:
+        UserError: these weights cannot do what is asked for.
     """
-
-    def __init__(self, burst: int, per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self.burst, self.per_minute, self.clock = burst, per_minute, clock
-        self._buckets: dict[str, tuple[float, float]] = {}  # visitor -> (pictures left, at this time)
-        self._lock = Lock()
-
-    def take(self, visitor: str | None, pictures: int) -> None:
-        """Takes `pictures` from the visitor's bucket; None is a visitor without limit.
-
-        Raises:
-            UserError: if there are not that many left; says when there will be.
-        """
-        if not self.burst or visitor is None:
-            return
-        with self._lock:
-            now = self.clock()
-            left = min(self.burst, self._left(visitor, now))
-            wanted = min(pictures, self.burst)
-            if left < wanted:
-                wait = math.ceil((wanted - left) * 60 / self.per_minute)
-                raise UserError(f"That is many pictures in a short time: please try again in {wait} seconds.")
-            self._buckets[visitor] = (left - pictures, now)
-            if len(self._buckets) > 4096:
-                self._buckets = {
-                    key: bucket for key, bucket in self._buckets.items() if self._left(key, now) < self.burst
-                }
-
-    def _left(self, visitor: str, now: float) -> float:
-        left, then = self._buckets.get(visitor, (float(self.burst), now))
-        return left + (now - then) * self.per_minute / 60
+    usual = runtime.estimate_seconds(GenerateRequest(prompt="a picture"))
+    return sum(max(each.count, round(runtime.estimate_seconds(each) / usual, 1)) for each in requests)
 
 
-_SALT = secrets.token_bytes(16)
+def comparison_worth(runtime: Runtime, request: GenerateRequest, methods: Iterable[str]) -> float:
+    """`pictures_worth` of one picture with each of several methods."""
+    return pictures_worth(runtime, *(request.model_copy(update={"method": name, "count": 1}) for name in methods))
 
 
 def visitor(request: gr.Request) -> str | None:
-    """A name for the visitor that lasts as long as the process: no address is kept. None on this machine itself.
-
-    On Spaces every connection comes from a proxy, which writes the visitor's address in front of `X-Forwarded-For`.
-    Elsewhere the header is believed only from proxies that the server trusts (on this machine, or those that
-    FORWARDED_ALLOW_IPS names), which is done before a request comes here.
-    """
-    address = request.client.host if request.client else ""
-    if os.environ.get("SPACE_ID"):
-        address = request.headers.get("x-forwarded-for", address).split(",")[0].strip()
-    elif address in ("127.0.0.1", "::1"):
-        return None
-    return hashlib.blake2b(address.encode(), key=_SALT, digest_size=12).hexdigest()
+    """A name for whoever sends a request (see `visitor_at`); None on this machine itself."""
+    return visitor_at(request.client.host if request.client else "", request.headers)
