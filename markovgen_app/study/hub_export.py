@@ -23,15 +23,15 @@ from .store import MIRROR
 
 
 class _Scheduler(CommitScheduler):
-    """Commits what has changed, and squashes where there was a commit; looks once at what earlier starts left."""
+    """Commits what has changed, and squashes until that is done; looks once at what earlier starts left."""
 
     _looked = False
+    _to_squash = False  # also where squashing failed last time, though nothing has changed since
 
     def push_to_hub(self) -> Any:
         commit = super().push_to_hub()
-        if commit is None:
-            return None
-        if not self._looked:
+        self._to_squash = self._to_squash or commit is not None
+        if commit is not None and not self._looked:
             try:
                 self._remove_covered()
                 self._looked = True
@@ -40,7 +40,9 @@ class _Scheduler(CommitScheduler):
                     f"Answers of earlier starts in {self.repo_id} were not looked at ({_reason(error)}).",
                     file=sys.stderr,
                 )
-        self.api.super_squash_history(repo_id=self.repo_id, repo_type=self.repo_type)
+        if self._to_squash:
+            self.api.super_squash_history(repo_id=self.repo_id, repo_type=self.repo_type)
+            self._to_squash = False
         return commit
 
     def _remove_covered(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -55,6 +56,10 @@ class Hub:
 
     def of(self, kind: str) -> list[tuple[Any, ...]]:
         return [rest for each, *rest in self.calls if each == kind]
+
+
+def refused(*_: Any, **__: Any) -> None:
+    raise OSError("no route")
 
 
 @pytest.fixture
@@ -136,9 +141,6 @@ def test_answers_of_a_lost_disk_stay_until_they_were_given_back(
 def test_a_hub_that_lists_nothing_gets_the_answers_all_the_same(
     tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refused(*_: Any, **__: Any) -> None:
-        raise OSError("no route")
-
     monkeypatch.setattr(HfApi, "list_repo_files", refused)
     bundle = a_study(tmp_path / "faces")
     site = Site.open(bundle.folder, SETTINGS)
@@ -146,6 +148,28 @@ def test_a_hub_that_lists_nothing_gets_the_answers_all_the_same(
     site.close()
     assert list(hub.files.values()) == [(bundle.folder / MIRROR).read_bytes()]
     assert "someone/answers were not looked at (no route)" in capsys.readouterr().err and hub.of("squash")
+
+
+def test_a_squash_that_failed_is_made_up_for_without_another_answer(
+    tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = a_study(tmp_path / "faces")
+    site = Site.open(bundle.folder, SETTINGS)
+    assert site.export is not None
+    scheduler = site.export._scheduler
+    while not hasattr(scheduler, "last_future"):  # its own first push, of nothing
+        time.sleep(0.01)
+    scheduler.last_future.result()
+    hub.calls.clear()
+    answered(site.store, join(site.store, bundle)[1])
+    with monkeypatch.context() as patch:
+        patch.setattr(HfApi, "super_squash_history", refused)
+        with pytest.raises(OSError, match="no route"):
+            scheduler.trigger().result()
+    assert len(hub.of("commit")) == 1 and not hub.of("squash")
+    scheduler.trigger().result()
+    assert (len(hub.of("commit")), len(hub.of("squash"))) == (1, 1)
+    site.close()
 
 
 def test_the_hub_is_not_asked_for_anything_unless_the_settings_do(
@@ -160,9 +184,6 @@ def test_what_cannot_be_sent_is_said(
     tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = a_study(tmp_path / "faces").folder
-
-    def refused(*_: Any, **__: Any) -> None:
-        raise OSError("no route")
 
     monkeypatch.setattr(HfApi, "create_commit", refused)
     site = Site.open(folder, SETTINGS)
