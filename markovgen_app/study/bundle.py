@@ -265,7 +265,10 @@ def _check_methods(request: Request) -> None:
     for name in plan.methods:
         if not _METHOD.fullmatch(name):
             raise UserError(f"{name!r} cannot name a method: use letters, digits, dots and dashes, 64 at most.")
-        for place, text in (("title", plan.title), ("question", plan.question)):
+        read = {"title": plan.title, "question": plan.question}
+        if len(name) > 1:  # "A" is also a word, and no text for raters does without it
+            read["consent"] = request.consent or ""
+        for place, text in read.items():
             if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text, re.IGNORECASE):
                 raise UserError(f"The {place} names {name}, which raters would read: leave the methods out of it.")
 

@@ -194,7 +194,11 @@ def test_names_that_would_unblind_or_break(tmp_path: Path) -> None:
     plan = a_plan(3, title=f"Is {METHODS[1]} better?")
     with pytest.raises(UserError, match=r"The title names decoder-beta, which raters would read"):
         create(a_request(plan), tmp_path / "study", draw)
+    with pytest.raises(UserError, match=r"The consent names decoder-gamma, which raters would read"):
+        create(a_request(a_plan(3), consent="We compare others with Decoder-Gamma."), tmp_path / "study", draw)
     assert not (tmp_path / "study").exists()
+    plan = a_plan(3, methods=("A", "B"))
+    create(a_request(plan, consent="A few questions, a few minutes."), tmp_path / "study", draw)
 
 
 def change(path: Path, text: str, by: str) -> None:
