@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,13 +32,16 @@ from .limits import VisitorLimit
 from .tabs import Workplace
 from .theme import head, theme
 
+FILES_LAST = (3600, 7200)
+"""Seconds between two looks at the files that visitors left, and their age that is too old: see About on both."""
+
 Image.MAX_IMAGE_PIXELS = 16_000_000  # an uploaded picture is at most this large when unpacked
 
 
 def build(runtime: Runtime, settings: Settings, *, examples: Path = FOLDER) -> gr.Blocks:
     """The whole app, ready to launch; it opens with the pictures in `examples`."""
     limit = VisitorLimit(settings.visitor_burst, settings.visitor_per_minute)
-    with gr.Blocks(title="MarkovGen", analytics_enabled=False, delete_cache=(3600, 7200), fill_width=True) as page:
+    with gr.Blocks(title="MarkovGen", analytics_enabled=False, delete_cache=FILES_LAST, fill_width=True) as page:
         gr.HTML(header_html(runtime.describe(), code_url(settings)), apply_default_css=False, elem_id="header")
         with gr.Tabs(elem_id="tabs") as tabs:
             workplace = Workplace(tabs)
@@ -71,37 +76,44 @@ def code_url(settings: Settings) -> str | None:
 
 
 def launch(page: gr.Blocks, settings: Settings, **options: Any) -> Any:
-    """Serves the page, and the study that the settings name; `options` go to Gradio's `launch`.
+    """Serves the page, and the study that the settings name, until interrupted; `options` go to Gradio's `launch`.
 
     Raises:
         UserError: the study cannot be opened, or the library mcp is missing.
     """
     if settings.mcp and find_spec("mcp") is None:
         raise UserError("MARKOVGEN_MCP=1 takes the library mcp: pip install 'mcp>=1.21,<2', or leave it out.")
-    return page.launch(
-        **{
-            "app_kwargs": {"routes": _study_routes(settings)},
-            "server_name": settings.host,
-            "server_port": settings.port,
-            "theme": theme(),
-            "head": head(),
-            "ssr_mode": False,
-            "max_file_size": "10mb",
-            "footer_links": ["api"],
-            "run_history": False,
-            "enable_monitoring": False,
-            "pwa": False,
-            "mcp_server": settings.mcp,
-            "show_error": True,
-            **options,
-        }
-    )
+    with _study(settings) as routes:
+        return page.launch(
+            **{
+                "app_kwargs": {"routes": routes},
+                "server_name": settings.host,
+                "server_port": settings.port,
+                "theme": theme(),
+                "head": head(),
+                "ssr_mode": False,
+                "max_file_size": "10mb",
+                "footer_links": ["api"],
+                "run_history": False,
+                "enable_monitoring": False,
+                "pwa": False,
+                "mcp_server": settings.mcp,
+                "show_error": True,
+                **options,
+            }
+        )
 
 
-def _study_routes(settings: Settings) -> list[BaseRoute]:
-    """The pages /rate and /results, which come before Gradio's own; none without a study."""
+@contextmanager
+def _study(settings: Settings) -> Iterator[list[BaseRoute]]:
+    """The pages /rate and /results, which come before Gradio's own, until the study is closed; none without one."""
     if settings.study is None:
-        return []
+        yield []
+        return
     from markovgen_app.study.site import Site
 
-    return Site.open(settings.study, settings).routes
+    site = Site.open(settings.study, settings)
+    try:
+        yield site.routes
+    finally:
+        site.close()
