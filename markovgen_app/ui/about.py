@@ -31,6 +31,11 @@ _WORLD = (
 _OTHER_WORLD = "These weights do not list the words they know. A frozen language model reads yours."
 _LICENCE = "Code and weights: Apache-2.0. The figures are drawn from Noto Color Emoji (SIL Open Font License 1.1)."
 _OTHER_LICENCE = "Code: Apache-2.0. The weights have a licence of their own, with use restrictions where it says so."
+_KEPT = (
+    "Pictures and masks that you bring are deleted from it at most three hours after you close the page, pictures that "
+    "a program asks for at most three hours after they were made. What you make on this page stays in your browser "
+    "until you close its tab."
+)
 _LINKS = """
 <ul>
 <li><a href="https://arxiv.org/abs/2308.10997">MarkovGen: Structured Prediction for Efficient Text-to-Image
@@ -65,8 +70,7 @@ def about_html(runtime: Runtime, examples: Path, results: Path = FOLDER) -> str:
         f"<p>{world} Its pictures are {sizes} pixels; the page enlarges them smoothly, and the PNG you download is the "
         "original, with its settings inside.</p>"
         f"{_table(measured) if measured else ''}"
-        f"<h2>Where it runs</h2><p>{escape(runtime.describe())}. Nothing you type leaves this server, and pictures are "
-        "kept only as long as your page is open.</p>"
+        f"<h2>Where it runs</h2><p>{escape(runtime.describe())}. Nothing you type leaves this server. {_KEPT}</p>"
         f"<h2>Licence and sources</h2><p>{licence}</p>{_LINKS}</article>"
     )
 

@@ -11,6 +11,7 @@ from builders import runtime_of, tiny_pipeline
 from markovgen_app.pipeline import MarkovGenPipeline
 from markovgen_app.runtime import Runtime
 from markovgen_app.ui.about import about_html
+from markovgen_app.ui.build import FILES_LAST
 
 
 def runtime() -> Runtime:
@@ -42,3 +43,7 @@ def test_only_weights_of_the_projects_own_world_are_said_to_be_of_it(tmp_path: P
         assert words in own and words not in other
     assert "Code: Apache-2.0. The weights have a licence of their own" in other and "licence of their own" not in own
     assert "Its pictures are 32 × 32 pixels" in other and "<dl></dl>" not in other
+
+
+def test_what_it_says_of_files_is_how_long_they_last(tmp_path: Path) -> None:
+    assert "at most three hours" in about_html(runtime(), tmp_path, tmp_path) and sum(FILES_LAST) == 3 * 3600
