@@ -25,6 +25,7 @@ _TITLE = (
     '<p class="mg-legend-line">Nothing has to be painted: what is painted over stays.</p>'
 )
 _STRIP = "strip"
+_FITS = {"letterbox": "all of the picture", "crop": "the largest square of it"}
 _METHODS = {"full": "Full: the transformer alone", "markovgen": "MarkovGen: the random field has the last word"}
 
 
@@ -95,10 +96,28 @@ def edit_tab(runtime: Runtime, limit: VisitorLimit, first: Path | None, *, metad
                 advanced = advanced_options(pipeline, ["full"], EditRequest)
                 share = gr.Number(label="Share hidden a round", step=0.01, **about("share", EditRequest))
                 feather = gr.Number(label="Feather", precision=0, **about("feather", EditRequest))
+                fit = gr.Radio(
+                    [(text, name) for name, text in _FITS.items()],
+                    label="The model sees",
+                    elem_classes="mg-wide",
+                    **about("fit", EditRequest),
+                )
+                outside = gr.Checkbox(
+                    label="Keep what stays exactly", elem_classes="mg-wide", **about("keep_outside", EditRequest)
+                )
                 keep = gr.Checkbox(metadata, label="Keep the settings inside the PNG", elem_classes="mg-wide")
 
     controls = {"prompt": head.prompt, "method": method, "count": count, "seed": seed, **advanced}
-    own = {"edit": {"strength": strength, "source_prompt": source_prompt, "share": share, "feather": feather}}
+    own = {
+        "edit": {
+            "strength": strength,
+            "source_prompt": source_prompt,
+            "share": share,
+            "feather": feather,
+            "fit": fit,
+            "keep_outside": outside,
+        }
+    }
     handlers = EditHandlers("edit", runtime, limit, controls, keep, stage, head.notice, parts, preset, own)
     wire(handlers, head, method)
     parts.tokens.click(handlers.show_tokens, handlers.inputs, parts.parts, **QUIETLY)

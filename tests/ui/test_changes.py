@@ -102,6 +102,17 @@ def test_three_strengths_are_one_way(tabs: dict[str, ChangeHandlers]) -> None:
     assert alone.marked is not None and np.array_equal(alone.marked, 1 - half()), "what is painted stays"
 
 
+def test_an_edit_may_see_a_square_and_redraw_all_of_it(tabs: dict[str, ChangeHandlers]) -> None:
+    handlers = tabs["edit"]
+    for fields in ({"fit": "letterbox", "keep_outside": True}, {"fit": "crop", "keep_outside": False}):
+        (request,) = handlers.requests(values(handlers, prompt="an owl", **fields))
+        assert {name: getattr(request, name) for name in fields} == fields
+        filled = handlers.settings({**request.model_dump(), "task": "edit"})
+        assert {name: filled[handlers.own["edit"][name]] for name in fields} == fields
+    shown = handlers.show_tokens(values(handlers, half(), keep_outside=False))[handlers.easel.shown]
+    assert "are drawn again" in shown["says"]
+
+
 def test_a_picture_from_another_tab_brings_its_words_and_seed(tabs: dict[str, ChangeHandlers]) -> None:
     handlers = tabs["edit"]
     image = Image.new("RGB", (32, 32), "red")
@@ -111,6 +122,9 @@ def test_a_picture_from_another_tab_brings_its_words_and_seed(tabs: dict[str, Ch
     assert handlers.own["edit"]["strength"] not in filled
     assert filled[handlers.easel.source].image.tobytes() == image.tobytes()
     assert not mask_in(handlers, filled).any(), "its mask was for another picture"
+    event = SimpleNamespace(settings=json.dumps({"prompt": "an owl", "seed": 3}), src=preview_url(image))  # stopped
+    filled = handlers.receive(values(handlers, half()), event)  # type: ignore[arg-type]
+    assert filled[handlers.controls["prompt"]] == "an owl" and filled[handlers.easel.source].size == (32, 32)
     event = SimpleNamespace(settings=None, src=preview_url(image))
     filled = handlers.receive(values(handlers, half()), event)  # type: ignore[arg-type]
     assert np.array_equal(mask_in(handlers, filled), half()), "a result as the next input keeps the mask"
