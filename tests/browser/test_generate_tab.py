@@ -178,6 +178,9 @@ def test_stop_leaves_the_last_picture_and_frees_the_place(open_page: OpenPage, r
     finish(page)
     page.locator(".mg-mine button").nth(1).click()
     expect(label(page)).to_have_text(stopped)
+    page.locator("#tab-generate").get_by_role("button", name="Inpaint", exact=True).click()
+    expect(page.locator("#tab-inpaint .mg-editor canvas").first).to_be_visible()
+    expect(page.locator("#tab-inpaint .mg-field-prompt textarea")).to_have_value(PROMPT)
 
 
 def test_a_second_visitor_waits_in_line(open_page: OpenPage, runtime: Runtime) -> None:
@@ -358,7 +361,7 @@ def test_what_was_made_and_typed_outlives_a_reload(open_page: OpenPage) -> None:
 def test_on_a_phone_the_page_goes_where_something_happened(open_page: OpenPage) -> None:
     page = open_page(width=390, has_touch=True)
     page.locator(".mg-examples button").last.click()
-    expect(page.locator("#tab-generate .mg-frame").first).to_be_in_viewport()
+    expect(page.locator("#tab-generate .mg-frame").first).to_be_in_viewport(ratio=0.95)
     for button in ("Reuse seed", "Use settings"):
         page.get_by_role("button", name=button).click()
         expect(prompt_box(page)).to_be_in_viewport()

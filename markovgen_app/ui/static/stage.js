@@ -73,7 +73,7 @@ function render() {
   actions.hidden = !(picture.final || picture.src);
   for (const act of ["copy", "restore"]) $(`[data-act=${act}]`).hidden = !picture.settings;
   for (const act of ["compare", "link"]) $(`[data-act=${act}]`).hidden = !picture.link;
-  for (const act of ["inpaint", "edit"]) $(`[data-act=${act}]`).hidden = act === here || !picture.settings;
+  for (const act of ["inpaint", "edit"]) $(`[data-act=${act}]`).hidden = act === here || !picture.src;
   $("[data-act=input]").hidden = !["inpaint", "edit"].includes(here) || !picture.src;
   renderFilm(picture, frames, at);
 }
@@ -234,6 +234,8 @@ function keepShelf() {
 
 // ---- what people do ------------------------------------------------------------------------------------------------
 
+// What a tab that changes pictures takes from this one; of a picture that was stopped, its words and seed.
+const wordsOf = (picture) => picture.settings ?? JSON.stringify({ prompt: picture.alt, seed: picture.seed });
 const acts = {
   heat: () => { store.heat = !store.heat; render(); },
   pixels: () => { store.pixels = !store.pixels; render(); },
@@ -243,8 +245,8 @@ const acts = {
   link: (picture, button) => copyLink(button, picture.link),
   before: () => { store.before = !store.before; render(); },
   input: (picture) => { send(here, null, picture.src); window.markovgenGlide(tab.querySelector(".mg-source")); },
-  inpaint: (picture) => send("inpaint", picture.settings, picture.src),
-  edit: (picture) => send("edit", picture.settings, picture.src),
+  inpaint: (picture) => send("inpaint", wordsOf(picture), picture.src),
+  edit: (picture) => send("edit", wordsOf(picture), picture.src),
   compare: (picture) => send("compare", picture.settings),
   restore: (picture) => { send(here, picture.settings); store.filled(); },
   reuse: (picture) => { trigger("reuse", { seed: picture.seed }); store.filled(); },
