@@ -8,14 +8,15 @@ from markovgen_app.models.scorer import Scorer, ScorerOutput
 from markovgen_app.training.scorer import Labels, cell_targets
 
 
-def tiny_scorer() -> Scorer:
-    """A scorer of the frequent-noun world that has learned nothing."""
+def tiny_scorer(size: int = 128) -> Scorer:
+    """A scorer of the frequent-noun world that has learned nothing, for pictures of `size` pixels."""
     torch.manual_seed(0)
     scorer = Scorer(
         nouns=[noun.name for noun in FREQUENT_NOUNS],
         backgrounds=list(BACKGROUNDS),
         styles=list(STYLES),
         colours=list(COLOURS),
+        size=size,
         channels=(8, 12, 16),
         blocks=(0, 1, 1),
         width=16,

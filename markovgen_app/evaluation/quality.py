@@ -132,6 +132,8 @@ def reconstruction(
     tokenizer: ImageTokenizer | AmusedTokenizer, scorer: Scorer, scenes: SceneDataset, count: int, weights: np.ndarray
 ) -> dict[str, Any]:
     """What is lost between a picture and its tokens: PSNR in dB at 128 and 256 px, codes in use, scorer accuracies.
+    Accuracies are of the pictures of 256 px for a scorer of that size or more, else of those of 128 px.
+
 
     Args:
         count: the first scenes of the dataset that take part.
@@ -140,6 +142,7 @@ def reconstruction(
     drawn = [scenes.scene(index) for index in range(count)]
     report: dict[str, Any] = {"images": count}
     kept: list[np.ndarray] = []
+    judged_size = 256 if scorer.config.size >= 256 else 128
     used = torch.zeros(tokenizer.codebook_size, dtype=torch.bool)
     for size in (128, 256):
         values = []
@@ -150,6 +153,7 @@ def reconstruction(
             decoded = tokenizer.decode(tokens)
             values.append(metrics.psnr(decoded, originals).cpu())
             if size == 128:
+            if size == judged_size:
                 used[tokens.cpu().unique()] = True
                 kept += list(pixels.to_levels(decoded))
         report[f"psnr_{size}"] = float(torch.cat(values).mean())

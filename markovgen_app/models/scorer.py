@@ -1,4 +1,6 @@
-"""The scorer: reads what a 128 px picture of the picture-book world shows. Evaluation only; generation never sees it.
+"""The scorer: reads what a picture of the picture-book world shows. Evaluation only; generation never sees it.
+
+At 128 px; a scorer of another size has as many more cells:
 
     pixels (B, 3, 128, 128)  --convolutions-->  map (B, 256, 8, 8)  --1×1-->  per cell: noun, colour, centre, size
                                                      |

@@ -42,6 +42,7 @@ class ScorerConfig(LoopConfig):
     learning_rate: float = Field(1e-3, gt=0, description="AdamW's, for everything else")
     weight_decay: float = Field(0.02, ge=0)
     vocabulary: Vocabulary = "frequent"
+    size: int = Field(128, ge=32, multiple_of=16, description="side of the pictures that it judges in pixels")
     cached_scenes: int = Field(40_960, ge=1, description="scenes rendered once and seen again and again")
     channels: tuple[int, int, int] = (64, 128, 256)
     blocks: tuple[int, int, int] = (1, 2, 2)
@@ -238,13 +239,14 @@ def train(config_path: Path, resume: bool = False) -> None:
     """Train by the configuration file; export after every checkpoint where it names a folder."""
     config = read_config(config_path, ScorerConfig)
     torch.manual_seed(config.seed)
-    scenes = SceneDataset(config.seed, 128, "train", config.vocabulary)
-    held_out = SceneDataset(config.seed, 128, "tune", config.vocabulary)
+    scenes = SceneDataset(config.seed, config.size, "train", config.vocabulary)
+    held_out = SceneDataset(config.seed, config.size, "tune", config.vocabulary)
     model = Scorer(
         nouns=[noun.name for noun in scenes.nouns],
         backgrounds=list(BACKGROUNDS),
         styles=list(STYLES),
         colours=list(COLOURS),
+        size=config.size,
         channels=config.channels,
         blocks=config.blocks,
     )

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from builders import tiny_pipeline, tiny_transformer
+from builders import tiny_pipeline, tiny_tokenizer, tiny_transformer
 from PIL import Image
 from scorers import tiny_scorer
 
 from markovgen_app.data.scenes import SceneDataset
 from markovgen_app.data.vocabulary import NOUNS
 from markovgen_app.errors import UserError
-from markovgen_app.evaluation import judging
+from markovgen_app.evaluation import judging, metrics, quality
 from markovgen_app.models.scorer import Reading
 from markovgen_app.vocabulary import Vocabulary
 
@@ -55,3 +55,21 @@ def test_pictures_of_other_sizes_are_brought_to_the_scorers():
     assert judging.to_pixels([chequered.astype(np.uint8)], 128, "cpu").unique().tolist() == pytest.approx(
         [127 / 127.5 - 1]
     )
+
+
+def test_what_a_scorer_judges_is_as_fine_as_its_own_size(monkeypatch):
+    chequered = (np.indices((256, 256)).sum(axis=0)[:, :, None].repeat(3, axis=2) % 2 * 254).astype(np.uint8)
+    grey = np.full((256, 256, 3), 127, np.uint8)
+    coarse, fine = (judging.look(tiny_scorer(size), [chequered, grey]).features for size in (128, 256))
+    assert np.array_equal(coarse[0], coarse[1]) and not np.allclose(fine[0], fine[1])
+    sizes = []
+
+    def look(scorer, pictures):
+        sizes.append({np.asarray(picture).shape[0] for picture in pictures})
+        return judging.look(scorer, pictures)
+
+    monkeypatch.setattr(quality, "look", look)
+    for size in (128, 256):
+        scenes = SceneDataset(0, size)
+        quality.reconstruction(tiny_tokenizer(), tiny_scorer(size), scenes, 2, metrics.resamples(2, 5))
+    assert sizes == [{128}, {128}, {256}, {256}]

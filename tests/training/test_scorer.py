@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from markovgen_app.data.scenes import SceneDataset
 from markovgen_app.errors import UserError
@@ -115,12 +116,12 @@ def test_judgements_of_renders_are_shares():
     assert set(shares) == {"objects", "background", "style", "prompt"} and all(0 <= v <= 1 for v in shares.values())
 
 
-def config(tmp_path, steps):
+def config(tmp_path, steps, size=128):
     path = tmp_path / "scorer.yaml"
     path.write_text(
         f"name: s\nminutes: 60\nsteps: {steps}\nbatch_size: 16\nlog_every: 1\nwarmup_steps: 1\ncached_scenes: 64\n"
         "learning_rate: 0.003\n"
-        f"channels: [8, 16, 24]\nblocks: [0, 1, 1]\nruns: {tmp_path}/runs\nexport: {tmp_path}/weights\n"
+        f"size: {size}\nchannels: [8, 16, 24]\nblocks: [0, 1, 1]\nruns: {tmp_path}/runs\nexport: {tmp_path}/weights\n"
     )
     return path
 
@@ -136,6 +137,16 @@ def test_a_run_learns_resumes_and_exports(tmp_path, small_shards, monkeypatch):
     assert int(resumed.split(":")[1].split(",")[0]) == len(losses) + 1
     exported = Scorer.from_pretrained(tmp_path / "weights", torch_dtype=torch.float32)
     assert len(exported.config.nouns) == len(SceneDataset().nouns)
+
+
+def test_a_scorer_of_another_size_is_trained_on_pictures_of_that_size(tmp_path, small_shards, monkeypatch):
+    monkeypatch.setattr(training, "judgements", lambda scorer, scenes, _: judgements(scorer, scenes, range(2)))
+    train(config(tmp_path, 1, size=64))
+    (shard,) = (tmp_path / "runs/pictures").rglob("*.safetensors")
+    assert load_file(shard)["pictures"].shape == (64, 64, 64, 3)
+    exported = Scorer.from_pretrained(tmp_path / "weights", torch_dtype=torch.float32)
+    assert exported.config.size == 64 and exported.cells.shape == (16, 2)
+    assert exported.read(torch.zeros(1, 3, 64, 64))[0].background in exported.config.backgrounds
 
 
 def test_bad_configurations_are_named(tmp_path):
