@@ -36,7 +36,7 @@ from ..requests import GenerateRequest
 from ..timing import synchronize
 from ..training.mrf import Stage, undecided_loss
 from ..training.states import States
-from .memory import peaks
+from .memory import peak_memory_mb
 
 Found = TypeVar("Found")
 
@@ -125,6 +125,14 @@ def use_checkpoint(folder: Path, device: str, dtype: torch.dtype, threads: int) 
                 report["methods"][method] = event.images[0].model_seconds
         _say(method)
     return {**report, **peaks(pipeline.device)}
+
+
+def peaks(device: torch.device) -> dict[str, float]:
+    """`peak_memory_mb`, and on CUDA as `peak_device_memory_mb` the most that tensors took of the GPU so far, in MB."""
+    found = {"peak_memory_mb": peak_memory_mb()}
+    if device.type == "cuda":
+        found["peak_device_memory_mb"] = torch.cuda.max_memory_allocated(device) / 2**20
+    return found
 
 
 def training_step(

@@ -1,4 +1,4 @@
-"""How much memory this process took at the most, main memory and a GPU's."""
+"""How much main memory this process took at the most."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import re
 import resource
 import sys
 from pathlib import Path
-
-import torch
 
 
 def peak_memory_mb() -> float:
@@ -23,11 +21,3 @@ def peak_memory_mb() -> float:
         return int(own[1]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
-def peaks(device: torch.device) -> dict[str, float]:
-    """`peak_memory_mb`, and on CUDA as `peak_device_memory_mb` the most that tensors took of the GPU so far, in MB."""
-    found = {"peak_memory_mb": peak_memory_mb()}
-    if device.type == "cuda":
-        found["peak_device_memory_mb"] = torch.cuda.max_memory_allocated(device) / 2**20
-    return found
