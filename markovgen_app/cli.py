@@ -224,11 +224,15 @@ def evaluate(
         int, typer.Option("--reconstructions", min=0, help="pictures to judge the tokenizer on, too (generate)")
     ] = 0,
     sheet: Annotated[Path | None, typer.Option("--sheet", help="PNG file for the first 16 pictures")] = None,
-    scorer: ScorerOption = None,
-    model: ModelOption = None,
     pairs: Annotated[
         Path | None, typer.Option("--pairs", help="PNG file for 16 scenes above their reconstructions (generate)")
     ] = None,
+    side_by_side: Annotated[
+        Path | None,
+        typer.Option("--side-by-side", help="PNG file for 8 prompts: enlarged, methods and real in columns (generate)"),
+    ] = None,
+    scorer: ScorerOption = None,
+    model: ModelOption = None,
     mrf: MrfOption = None,
     device: DeviceOption = None,
     out: OutOption = None,
@@ -269,9 +273,10 @@ def evaluate(
         references=references,
         reconstructions=reconstructions,
         sheet_path=sheet,
+        pairs_path=pairs,
+        columns_path=side_by_side,
         out=out,
     )
-        pairs_path=pairs,
 
 
 @app.command()

@@ -13,36 +13,63 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
+import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
 from ..data.scenes import Scene
 from ..errors import UserError
 from ..events import Result
+from ..models.scorer import Reading, Scorer
 from ..pipeline import MarkovGenPipeline
 from ..requests import MAX_SEED, GenerateRequest
 from .exits import EARLY_EXIT, Variant, finalised
+from .judging import Seen, look
 from .output import progress
 
 _TIMED = 12
 
 
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What is kept of one picture: its tokens (n,), which make it again, and what the scorer saw in it.
+
+    Time and calls are only there where it was run by itself.
+    """
+
+    tokens: Tensor
+    features: np.ndarray
+    reading: Reading
+    model_seconds: float | None = None
+    transformer_calls: int | None = None
+
+
 @dataclass
 class Made:
-    """What one method made, seed by seed, prompt by prompt; times and calls only of pictures run by themselves."""
+    """What one method made, seed by seed, prompt by prompt."""
 
-    images: list[Image.Image] = field(default_factory=list)
-    tokens: list[Tensor] = field(default_factory=list)
-    model_seconds: list[float] = field(default_factory=list)
-    transformer_calls: list[int] = field(default_factory=list)
+    shown: list[Shown] = field(default_factory=list)
 
-    def add(self, result: Result) -> None:
-        """The picture of a run."""
-        picture = result.images[0]
-        self.images.append(picture.image)
-        self.tokens.append(result.frames[-1][0].cpu())
-        self.model_seconds.append(picture.model_seconds)
-        self.transformer_calls.append(picture.transformer_calls)
+    @property
+    def tokens(self) -> Tensor:
+        """Of all pictures, (M, n)."""
+        return torch.stack([each.tokens for each in self.shown])
+
+    @property
+    def seen(self) -> Seen:
+        """What the scorer saw in all pictures."""
+        return Seen([each.reading for each in self.shown], np.stack([each.features for each in self.shown]))
+
+    @property
+    def model_seconds(self) -> list[float]:
+        """Of the pictures that were run by themselves."""
+        return [each.model_seconds for each in self.shown if each.model_seconds is not None]
+
+    @property
+    def transformer_calls(self) -> list[int]:
+        """Of the pictures that were run by themselves."""
+        return [each.transformer_calls for each in self.shown if each.transformer_calls is not None]
 
 
 def parse_methods(text: str) -> dict[str, dict[str, Any]]:
@@ -134,34 +161,86 @@ def request_for(scene: Scene, seed: int, index: int, fields: Mapping[str, Any]) 
 
 
 def generate(
-    pipeline: MarkovGenPipeline, scenes: Sequence[Scene], seeds: Sequence[int], methods: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Made]:
+    pipeline: MarkovGenPipeline,
+    scorer: Scorer,
+    scenes: Sequence[Scene],
+    seeds: Sequence[int],
+    methods: Mapping[str, Mapping[str, Any]],
+) -> tuple[dict[str, Made], Made | None]:
     """Pictures of every scene's caption, with every seed, by every method in turn.
 
     The first `_TIMED` prompts of each seed are run method by method, which is where times and calls come from. After
     them, methods that leave the loop of `full` early get their pictures from one run of it (see `exits`).
+
+    Returns:
+        what each method made; and the first method's base pictures enlarged to its size, with the base's tokens, where
+        it goes on to finer stages.
     """
     made = {name: Made() for name in methods}
+    enlarged = Made()
+    first = next(iter(methods))
+    size = grid_of(pipeline, methods[first])[1] * pipeline.tokenizer.factor
     shared = exits_of_full(pipeline, methods)
     for seed, index in progress(list(product(seeds, range(len(scenes)))), "prompts"):
         requests = {name: request_for(scenes[index], seed, index, fields) for name, fields in methods.items()}
         together = shared if index >= _TIMED else {}
-        if together:
-            field = {} if pipeline.mrf is None else {"mrf": pipeline.mrf}
-            longest = next(name for name in together if methods[name]["method"] == "full")
-            variants = [variant for variant in together.values() if variant is not None]
-            whole, left = finalised(pipeline, field, variants, requests[longest])
-            tokens = dict(zip(variants, left, strict=True))
-            for name, variant in together.items():
-                grid = whole if variant is None else tokens[variant]
-                made[name].images += pipeline.to_images(grid.unsqueeze(0).to(pipeline.device))
-                made[name].tokens.append(grid)
+        for name, tokens in tokens_of_exits(pipeline, requests, together).items():
+            made[name].shown.append(_shown(scorer, picture_of(pipeline, tokens), tokens))
         for name in methods:
-            if name not in together:
-                for event in pipeline.run(requests[name]):
-                    if isinstance(event, Result):
-                        made[name].add(event)
-    return made
+            if name in together:
+                continue
+            result, base = _run(pipeline, requests[name])
+            picture = result.images[0]
+            tokens = result.frames[-1][0].cpu()
+            made[name].shown.append(
+                _shown(scorer, picture.image, tokens, picture.model_seconds, picture.transformer_calls)
+            )
+            if name == first and base is not None:
+                enlarged.shown.append(_shown(scorer, enlarged_picture(pipeline, base, size), base))
+    return made, enlarged if enlarged.shown else None
+
+
+def _run(pipeline: MarkovGenPipeline, request: GenerateRequest) -> tuple[Result, Tensor | None]:
+    """A run by itself, and the base's tokens (n,) where there are stages above it."""
+    base, above = None, False
+    for event in pipeline.run(request):
+        if isinstance(event, Result):
+            return event, base if above else None
+        above = event.stage.number > 0
+        if not above:
+            base = event.step.predicted[0].cpu()  # (1, n) -> (n,)
+    raise AssertionError("a run ends with its result")
+
+
+def tokens_of_exits(
+    pipeline: MarkovGenPipeline, requests: Mapping[str, GenerateRequest], together: Mapping[str, Variant | None]
+) -> dict[str, Tensor]:
+    """Tokens (n,) of the methods of `exits_of_full`, from one run of their loop; none of none."""
+    if not together:
+        return {}
+    fields = {} if pipeline.mrf is None else {"mrf": pipeline.mrf}
+    longest = next(name for name in together if requests[name].method == "full")
+    variants = [variant for variant in together.values() if variant is not None]
+    whole, left = finalised(pipeline, fields, variants, requests[longest])
+    tokens = dict(zip(variants, left, strict=True))
+    return {name: whole if variant is None else tokens[variant] for name, variant in together.items()}
+
+
+def _shown(
+    scorer: Scorer, image: Image.Image, tokens: Tensor, seconds: float | None = None, calls: int | None = None
+) -> Shown:
+    seen = look(scorer, [image])
+    return Shown(tokens, seen.features[0], seen.readings[0], seconds, calls)
+
+
+def picture_of(pipeline: MarkovGenPipeline, tokens: Tensor) -> Image.Image:
+    """The picture of tokens (n,) of any stage."""
+    return pipeline.to_images(tokens.unsqueeze(0).to(pipeline.device))[0]  # (n,) -> (1, n)
+
+
+def enlarged_picture(pipeline: MarkovGenPipeline, tokens: Tensor, size: int) -> Image.Image:
+    """The picture of tokens (n,), brought to `size` pixels by Lanczos' filter."""
+    return picture_of(pipeline, tokens).resize((size, size), Image.Resampling.LANCZOS)
 
 
 def exits_of_full(pipeline: MarkovGenPipeline, methods: Mapping[str, Mapping[str, Any]]) -> dict[str, Variant | None]:

@@ -240,6 +240,13 @@ def centred(value: float, resampled: np.ndarray) -> Interval:
     return percentiles(value, resampled - resampled.mean() + value)
 
 
+def quotient(value: float, resampled: np.ndarray, other: float, resampled_other: np.ndarray) -> Interval:
+    """Interval of one distance as a share of another, over the same resamples, both shifted as `centred` does."""
+    over = resampled - resampled.mean() + value
+    under = resampled_other - resampled_other.mean() + other
+    return percentiles(value / other, over / under)
+
+
 def mean_interval(values: np.ndarray, weights: np.ndarray) -> Interval:
     """Mean of (P,) values with its interval; NaN marks prompts that do not take part (NaN if none does)."""
     mean, resampled = resampled_means(values, weights)

@@ -39,8 +39,9 @@ def sheet(pictures: Sequence[tuple[str, Image.Image]], path: Path, count: int = 
     Raises:
         UserError: the file cannot be written.
     """
-    scale, text_height, gap = 2, 60, 12
+    text_height, gap = 60, 12
     pictures = pictures[:count]
+    scale = max(1, 256 // pictures[0][1].width)
     width, height = (side * scale for side in pictures[0][1].size)
     rows = -(-len(pictures) // columns)
     page = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + text_height) + gap), "white")
@@ -124,15 +125,18 @@ def _defined(number: float | None) -> bool:
 def text_table(report: Mapping[str, Any]) -> str:
     """The report for people: methods against measures, 95 % intervals in brackets, then what the numbers rest on."""
     columns = {**_COMPARED, "seconds": "model_seconds", "calls": "transformer_calls"}
+    measured = {**report["methods"], "real pictures": report["real"]}
+    if enlarged := report.get("enlarged"):
+        measured = {f"{enlarged['from']} px enlarged": enlarged, **measured}
     rows = [["method", *columns]]
-    for name, values in {**report["methods"], "real pictures": report["real"]}.items():
+    for name, values in measured.items():
         rows.append([name, *(cell(values[key]) if key in values else "–" for key in columns.values())])
     lines = aligned(rows)
     lines += differences(report["methods"])
     lines += ["", "prompts right, by layout"]
     layouts = list(report["real"]["layouts"])
     by_layout = [["method", *layouts]]
-    for name, values in {**report["methods"], "real pictures": report["real"]}.items():
+    for name, values in measured.items():
         by_layout.append([name, *(cell(values["layouts"][layout]["prompt_accuracy"]) for layout in layouts)])
     lines += aligned(by_layout)
     lines += [
@@ -142,6 +146,16 @@ def text_table(report: Mapping[str, Any]) -> str:
         "The row of real pictures is the scorer's own accuracy, and the smallest distances that this many pictures can"
         " have.",
     ]
+    if any(values["size"] > report["scorer_size"] for values in report["methods"].values()):
+        lines.append(
+            f"The scorer judges at {report['scorer_size']} px: larger pictures are averaged down to that, and what only"
+            " they show does not count."
+        )
+    if enlarged:
+        lines.append(
+            f"The scene-FD of {enlarged['method']} is {cell(enlarged['scene_fd_share'])} times that of its own"
+            f" {enlarged['from']} px pictures enlarged by Lanczos' filter."
+        )
     if found := report.get("reconstruction"):
         lines.append(
             f"Tokenizer on {found['images']} scenes: {found['psnr_128']:.1f} dB at 128 px, {found['psnr_256']:.1f} dB"

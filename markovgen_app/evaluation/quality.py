@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -20,7 +19,7 @@ from ..models.scorer import Scorer
 from ..models.tokenizer import ImageTokenizer
 from ..pipeline import MarkovGenPipeline
 from . import metrics
-from .judging import ACCURACIES, BATCH, accuracy_table, encode, judged_values, look, to_pixels
+from .judging import ACCURACIES, BATCH, Seen, accuracy_table, encode, judged_values, look, to_pixels
 from .output import progress
 
 if TYPE_CHECKING:
@@ -89,10 +88,9 @@ def _checksum(*models: torch.nn.Module) -> str:
 
 
 def quality(
-    pictures: Sequence[Image.Image],
-    tokens: Tensor,
+    seen: Seen,
+    tokens: Tensor | None,
     scenes: Sequence[Scene],
-    scorer: Scorer,
     reference: Reference,
     weights: np.ndarray,
     draws: int,
@@ -100,28 +98,29 @@ def quality(
     """Every measure of one method, and the resampled values behind the intervals, for paired differences.
 
     Args:
-        tokens: (M, n) of the pictures, on the reference's grid.
+        seen: what the scorer saw in M pictures, which lie seed by seed, prompt by prompt.
+        tokens: (M, n) of the pictures, on the reference's grid; without them, neighbours are not measured.
         weights: (R, P) bootstrap weights of the prompts.
         draws: how many of the R resamples the distances get, which cost more than means.
     """
-    seen = look(scorer, pictures)
-    seeds = len(pictures) // len(scenes)
+    count = len(seen.readings)
+    seeds = count // len(scenes)
     weights_of_pictures = metrics.over_pictures(weights[:draws], seeds)
-    equal = np.full((1, len(pictures)), 1 / len(pictures))
+    equal = np.full((1, count), 1 / count)
     fd = reference.frechet(seen.features)
     fd_draws = metrics.distances(reference.frechet, seen.features, weights_of_pictures)
     kernel = float(reference.kernel.resampled(seen.features, equal)[0])
     kernel_draws = reference.kernel.resampled(seen.features, weights_of_pictures)
-    counts = metrics.bigram_counts(tokens, reference.grid, reference.groups)  # (M, 2, K²)
-    mixed = torch.from_numpy(np.concatenate([equal, weights_of_pictures])).float()  # (1 + R, M)
-    bigrams = metrics.bigram_divergence((mixed @ counts.flatten(1)).unflatten(1, (2, -1)), reference.bigrams).numpy()
-    table: dict[str, Any] = {
-        "scene_fd": metrics.centred(fd, fd_draws),
-        "cmmd": metrics.centred(kernel, kernel_draws),
-        "bigram_divergence": metrics.centred(bigrams[0], bigrams[1:]),
-        **accuracy_table(scenes, seen.readings, weights),
-    }
-    resampled = {"scene_fd": fd_draws, "cmmd": kernel_draws, "bigram_divergence": bigrams[1:]}
+    table: dict[str, Any] = {"scene_fd": metrics.centred(fd, fd_draws), "cmmd": metrics.centred(kernel, kernel_draws)}
+    resampled = {"scene_fd": fd_draws, "cmmd": kernel_draws}
+    if tokens is not None:
+        counts = metrics.bigram_counts(tokens, reference.grid, reference.groups)  # (M, 2, K²)
+        mixed = torch.from_numpy(np.concatenate([equal, weights_of_pictures])).float()  # (1 + R, M)
+        tables = (mixed @ counts.flatten(1)).unflatten(1, (2, -1))  # (1 + R, 2, K²)
+        bigrams = metrics.bigram_divergence(tables, reference.bigrams).numpy()
+        table["bigram_divergence"] = metrics.centred(bigrams[0], bigrams[1:])
+        resampled["bigram_divergence"] = bigrams[1:]
+    table |= accuracy_table(scenes, seen.readings, weights)
     for name, values in judged_values(scenes, seen.readings).items():
         if name in ACCURACIES:
             resampled[name] = metrics.resampled_means(values, weights)[1]
@@ -132,8 +131,8 @@ def reconstruction(
     tokenizer: ImageTokenizer | AmusedTokenizer, scorer: Scorer, scenes: SceneDataset, count: int, weights: np.ndarray
 ) -> dict[str, Any]:
     """What is lost between a picture and its tokens: PSNR in dB at 128 and 256 px, codes in use, scorer accuracies.
-    Accuracies are of the pictures of 256 px for a scorer of that size or more, else of those of 128 px.
 
+    Accuracies are of the pictures of 256 px for a scorer of that size or more, else of those of 128 px.
 
     Args:
         count: the first scenes of the dataset that take part.
@@ -142,8 +141,8 @@ def reconstruction(
     drawn = [scenes.scene(index) for index in range(count)]
     report: dict[str, Any] = {"images": count}
     kept: list[np.ndarray] = []
-    judged_size = 256 if scorer.config.size >= 256 else 128
     used = torch.zeros(tokenizer.codebook_size, dtype=torch.bool)
+    judged_size = 256 if scorer.config.size >= 256 else 128
     for size in (128, 256):
         values = []
         for start in progress(range(0, count, BATCH), f"reconstructions at {size} px"):
@@ -153,8 +152,8 @@ def reconstruction(
             decoded = tokenizer.decode(tokens)
             values.append(metrics.psnr(decoded, originals).cpu())
             if size == 128:
-            if size == judged_size:
                 used[tokens.cpu().unique()] = True
+            if size == judged_size:
                 kept += list(pixels.to_levels(decoded))
         report[f"psnr_{size}"] = float(torch.cat(values).mean())
     report["codebook_use"] = float(used.float().mean())

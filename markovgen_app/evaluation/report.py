@@ -12,11 +12,11 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ..data.scenes import SceneDataset
@@ -26,12 +26,32 @@ from ..pipeline import MarkovGenPipeline
 from ..runtime import choose_device, load_runtime
 from ..settings import DEFAULT_MODEL, load_settings
 from . import metrics
-from .generation import available, counterparts, generate, grid_of, parse_methods, parse_seeds
-from .judging import encode, load_scorer, scenes_for
+from .generation import (
+    available,
+    counterparts,
+    enlarged_picture,
+    generate,
+    grid_of,
+    parse_methods,
+    parse_seeds,
+    picture_of,
+)
+from .judging import encode, load_scorer, look, scenes_for
 from .output import command_line, pairs_sheet, plain, sheet, text_table, write_report
 from .quality import REFERENCES, quality, reconstruction, reference_for
 
-_PAIRS = 16
+_SHOWN = 16
+"""Prompts, or scenes, of which pictures are shown."""
+_ROWS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A prompt with pictures of it, by what they are; `method` is the name of the first method's."""
+
+    caption: str
+    method: str
+    pictures: dict[str, Image.Image]
 
 
 def evaluate(
@@ -47,11 +67,12 @@ def evaluate(
     draws: int = 1000,
     distance_draws: int = 300,
     cache: Path | None = None,
-) -> tuple[dict[str, Any], list[tuple[str, Image.Image]]]:
+) -> tuple[dict[str, Any], list[Example]]:
     """Judge methods on the first `images` held-out prompts, each with every seed.
 
     Pictures are of the size that a method asks for, the largest if none, and are compared with real ones of that size;
-    the row of real pictures is of the first method's.
+    the row of real pictures is of the first method's. Where that goes on to finer stages, its base's pictures, enlarged
+    to its size, are judged, too.
 
     Args:
         methods: name → fields of the request (see `parse_methods`); the report has the differences of `counterparts`.
@@ -61,7 +82,7 @@ def evaluate(
         cache: folder that keeps what is known of the real pictures.
 
     Returns:
-        the report, ready for JSON, and the captions and pictures of the first method at the first seed.
+        the report, ready for JSON, and the first prompts with their pictures at the first seed.
 
     Raises:
         UserError: the scorer does not know these weights' nouns, a method does not exist, or no stage makes its size.
@@ -74,29 +95,20 @@ def evaluate(
         grid: reference_for(pipeline, scorer, dataset, grid, references, cache)
         for grid in dict.fromkeys(grids.values())
     }
-    made = generate(pipeline, scenes, seeds, methods)
+    made, enlarged = generate(pipeline, scorer, scenes, seeds, methods)
 
     reference = next(iter(by_grid.values()))
     size = reference.grid[1] * pipeline.tokenizer.factor
     renders = [dataset.render(scene, size) for scene in scenes]
-    real, _ = quality(
-        [Image.fromarray(picture) for picture in renders],
-        encode(pipeline.tokenizer, renders, size),
-        scenes,
-        scorer,
-        reference,
-        weights,
-        distance_draws,
-    )
+    tokens = encode(pipeline.tokenizer, renders, size)
+    real, _ = quality(look(scorer, renders), tokens, scenes, reference, weights, distance_draws)
     table: dict[str, Any] = {}
     resampled: dict[str, dict[str, np.ndarray]] = {}
     for name, work in made.items():
-        tokens = torch.stack(work.tokens)
-        values, resampled[name] = quality(
-            work.images, tokens, scenes, scorer, by_grid[grids[name]], weights, distance_draws
-        )
+        own = by_grid[grids[name]]
+        values, resampled[name] = quality(work.seen, work.tokens, scenes, own, weights, distance_draws)
         table[name] = {
-            "size": work.images[0].width,
+            "size": grids[name][1] * pipeline.tokenizer.factor,
             **values,
             "model_seconds": float(np.median(work.model_seconds)),
             "transformer_calls": float(np.mean(work.transformer_calls)),
@@ -117,16 +129,42 @@ def evaluate(
         "seeds": list(seeds),
         "split": split,
         "nouns": len(dataset.nouns),
+        "scorer_size": scorer.config.size,
         "methods": table,
         "real": real,
     }
+    first = next(iter(methods))
+    if enlarged:
+        values, drawn_enlarged = quality(enlarged.seen, None, scenes, reference, weights, distance_draws)
+        report["enlarged"] = {
+            "from": pipeline.sizes[0],
+            "size": size,
+            "method": first,
+            **values,
+            "scene_fd_share": metrics.quotient(
+                table[first]["scene_fd"]["value"],
+                resampled[first]["scene_fd"],
+                values["scene_fd"]["value"],
+                drawn_enlarged["scene_fd"],
+            ),
+        }
     if reconstructions:
         fresh = SceneDataset(dataset.seed + 1, dataset.size, "train", dataset.vocabulary)
         report["reconstruction"] = reconstruction(
             pipeline.tokenizer, scorer, fresh, reconstructions, metrics.resamples(reconstructions, draws)
         )
-    shown = [(scene.caption, image) for scene, image in zip(scenes, next(iter(made.values())).images, strict=False)]
-    return report, shown
+    shown = [
+        first,
+        *[name for name, fields in methods.items() if fields["method"] == "markovgen" and name != first][:1],
+    ]
+    examples = []
+    for index, scene in enumerate(scenes[:_SHOWN]):
+        pictures = {name: picture_of(pipeline, made[name].shown[index].tokens) for name in shown}
+        if enlarged:
+            base = enlarged_picture(pipeline, enlarged.shown[index].tokens, size)
+            pictures = {f"{pipeline.sizes[0]} px enlarged": base, **pictures}
+        examples.append(Example(scene.caption, first, {**pictures, "real": Image.fromarray(renders[index])}))
+    return report, examples
 
 
 def main(
@@ -144,6 +182,7 @@ def main(
     reconstructions: int = 0,
     sheet_path: Path | None = None,
     pairs_path: Path | None = None,
+    columns_path: Path | None = None,
     out: Path | None = None,
 ) -> None:
     """`markovgen evaluate`: print the quality table, or one JSON object.
@@ -154,6 +193,8 @@ def main(
         scorer_folder: the scorer's weights; weights/scorer if not given.
         sheet_path: PNG file for the first 16 pictures of the first method, unpicked, with their prompts.
         pairs_path: PNG file for the split's first 16 scenes, each above what the checkpoint's tokenizer makes of it.
+        columns_path: PNG file for the first prompts, one a row: the base's picture enlarged where there are stages
+            above it, the first method's, markovgen's if that is another one, and the real one.
         out: file for the JSON report, beside what is printed.
 
     Raises:
@@ -169,9 +210,9 @@ def main(
         chosen = available(chosen, runtime.pipeline)
         if pairs_path:
             scenes, size = scenes_for(runtime.pipeline, scorer, split), runtime.pipeline.sizes[-1]
-            originals = [scenes.render(scenes.scene(index), size) for index in range(_PAIRS)]
+            originals = [scenes.render(scenes.scene(index), size) for index in range(_SHOWN)]
             pairs_sheet(runtime.pipeline.tokenizer, originals, pairs_path)
-        report, pictures = evaluate(
+        report, examples = evaluate(
             runtime.pipeline,
             scorer,
             chosen,
@@ -196,7 +237,11 @@ def main(
         )
         report = {**plain(report), "command": again}
         if sheet_path:
-            sheet(pictures, sheet_path)
+            sheet([(each.caption, each.pictures[each.method]) for each in examples], sheet_path)
+        if columns_path:
+            rows = examples[:_ROWS]
+            pictures = [(f"{title} · {row.caption}", image) for row in rows for title, image in row.pictures.items()]
+            sheet(pictures, columns_path, len(pictures), len(rows[0].pictures))
         if out:
             write_report(report, out)
     print(json.dumps(report) if as_json else text_table(report))

@@ -1,12 +1,15 @@
 """What methods are asked for, as typed, and that each makes the pictures that the pipeline makes."""
 
+import numpy as np
 import pytest
-import torch
 from builders import tiny_ladder, tiny_pipeline
+from PIL import Image
+from scorers import tiny_scorer
 
 from markovgen_app.data.scenes import SceneDataset
 from markovgen_app.errors import UserError
 from markovgen_app.evaluation import generation
+from markovgen_app.evaluation.judging import look
 from markovgen_app.methods import COMPARED
 from markovgen_app.models.amused import amused_defaults
 from markovgen_app.requests import GenerateRequest
@@ -24,14 +27,30 @@ def test_methods_that_share_a_loop_give_the_same_pictures_from_one_run_of_it(mon
     assert list(generation.exits_of_full(pipeline, methods)) == list(methods)[:3]
     assert generation.exits_of_full(pipeline, generation.parse_methods("full,rescheduled")) == {}
     scenes = [SceneDataset().scene(index) for index in range(3)]
-    apart = generation.generate(pipeline, scenes, (0, 1), methods)
+    apart, enlarged = generation.generate(pipeline, tiny_scorer(), scenes, (0, 1), methods)
+    assert enlarged is None
     monkeypatch.setattr(generation, "_TIMED", 1)
-    shared = generation.generate(pipeline, scenes, (0, 1), methods)
+    shared, _ = generation.generate(pipeline, tiny_scorer(), scenes, (0, 1), methods)
     for name in methods:
-        assert torch.stack(apart[name].tokens).equal(torch.stack(shared[name].tokens)), name
-        assert [a.tobytes() for a in apart[name].images] == [b.tobytes() for b in shared[name].images]
+        assert apart[name].tokens.equal(shared[name].tokens), name
+        assert np.array_equal(apart[name].seen.features, shared[name].seen.features)
+        assert apart[name].seen.readings == shared[name].seen.readings
     full = f"full:{of_all}"
     assert len(shared[full].model_seconds) == 2 and len(apart[full].model_seconds) == 6
+
+
+def test_the_bases_pictures_of_a_ladder_are_kept_to_be_enlarged():
+    ladder, scene = tiny_ladder(), SceneDataset().scene(0)
+    methods = generation.parse_methods("early-exit:steps=3,full:steps=3:size=32,early-exit:steps=3:size=32")
+    made, enlarged = generation.generate(ladder, tiny_scorer(), [scene], (0,), methods)
+    assert enlarged is not None and enlarged.tokens.equal(made["early-exit:steps=3:size=32"].tokens)
+    picture = generation.enlarged_picture(ladder, enlarged.tokens[0], 64)
+    small = ladder.result(generation.request_for(scene, 0, 0, methods["early-exit:steps=3:size=32"])).images[0].image
+    assert picture.tobytes() == small.resize((64, 64), Image.Resampling.LANCZOS).tobytes()
+    assert np.array_equal(enlarged.seen.features, look(tiny_scorer(), [picture]).features)
+    large = ladder.result(generation.request_for(scene, 0, 0, methods["early-exit:steps=3"])).images[0].image
+    tokens = made["early-exit:steps=3"].tokens[0]
+    assert generation.picture_of(ladder, tokens).tobytes() == large.tobytes() != picture.tobytes()
 
 
 def test_loops_are_told_apart_by_what_the_weights_settle_too():

@@ -83,7 +83,8 @@ def test_the_same_call_gives_the_same_numbers_and_uses_the_cache(evaluated):
     for values in (*first["methods"].values(), *second["methods"].values()):
         values.pop("model_seconds", None)
     assert json.dumps(first) == json.dumps(second)
-    assert all(np.array_equal(a[1], b[1]) for a, b in zip(pictures, again, strict=True))
+    for one, other in zip(pictures, again, strict=True):
+        assert all(np.array_equal(image, other.pictures[name]) for name, image in one.pictures.items())
 
 
 def test_markovgen_is_set_against_all_that_takes_as_many_steps_and_the_table_shows_it(pipeline):
@@ -125,10 +126,12 @@ def test_the_tokenizer_is_measured_too(evaluated):
 def test_prompts_are_held_out_and_pictures_are_those_that_the_pipeline_makes(pipeline, evaluated):
     _, pictures = evaluated[0]
     scenes = SceneDataset(0, split="test")
-    assert [caption for caption, _ in pictures] == [scenes.scene(index).caption for index in range(4)]
+    assert [each.caption for each in pictures] == [scenes.scene(index).caption for index in range(4)]
     request = request_for(scenes.scene(2), 0, 2, METHODS["full:steps=3"])
     made = pipeline(request.prompt, **request.model_dump(exclude={"prompt"}))
-    assert np.array_equal(made.images[0].image, pictures[2][1])
+    assert list(pictures[2].pictures) == ["full:steps=3", "real"]
+    assert np.array_equal(made.images[0].image, pictures[2].pictures["full:steps=3"])
+    assert np.array_equal(scenes.render(scenes.scene(2), 32), pictures[2].pictures["real"])
 
 
 def test_pictures_of_a_ladder_are_judged_at_the_size_that_each_method_makes(tmp_path):
@@ -137,13 +140,24 @@ def test_pictures_of_a_ladder_are_judged_at_the_size_that_each_method_makes(tmp_
     found, pictures = report.evaluate(ladder, tiny_scorer(), methods, 2, **counts, cache=tmp_path)
     large, markov, small = found["methods"].values()
     assert [each["size"] for each in (large, markov, small)] == [64, 64, 32]
-    assert {image.size for _, image in pictures} == {(64, 64)}
+    assert list(pictures[0].pictures) == ["32 px enlarged", "full:steps=2", "markovgen:steps=2", "real"]
+    assert {image.size for each in pictures for image in each.pictures.values()} == {(64, 64)}
+    enlarged = found["enlarged"]
+    assert (enlarged["from"], enlarged["size"], enlarged["method"]) == (32, 64, "full:steps=2")
+    assert enlarged["scene_fd_share"]["value"] == pytest.approx(
+        large["scene_fd"]["value"] / enlarged["scene_fd"]["value"]
+    )
+    table = text_table(plain(found))
+    assert "\n32 px enlarged  " in table and "The scene-FD of full:steps=2 is " in table
+    assert "judges at" not in table  # as large as the pictures, or larger
+    assert "judges at 32 px" in text_table({**found, "scorer_size": 32})
     assert sorted(load_file(path)["tokens"].shape for path in tmp_path.iterdir()) == [(8, 16), (8, 64)]
     of_markov, of_small = (each["differences"]["full:steps=2"] for each in (markov, small))
     assert set(of_markov) == set(MEASURES) == {"bigram_divergence", *of_small}
     assert "bigram_divergence" not in of_small
     base = MarkovGenPipeline(ladder.transformer, ladder.tokenizer, ladder.text_encoder, ladder.vocabulary)
     alone, _ = report.evaluate(base, tiny_scorer(), parse_methods("full:steps=2"), 2, **counts)
+    assert "enlarged" not in alone
     assert {name: small[name] for name in MEASURES} == {
         name: alone["methods"]["full:steps=2"][name] for name in MEASURES
     }
@@ -160,11 +174,16 @@ def test_the_command_prints_one_object_or_a_table_and_writes_files(tmp_path, mon
     report.main(model, "full:steps=2", 2, "0", True, **options, out=tmp_path / "a/report.json")
     printed = capsys.readouterr()
     assert json.loads(printed.out) == json.loads((tmp_path / "a/report.json").read_text())
-    sheets = {"sheet_path": tmp_path / "b/sheet.png", "pairs_path": tmp_path / "c/pairs.png"}
+    sheets = {
+        "sheet_path": tmp_path / "b/sheet.png",
+        "pairs_path": tmp_path / "c/pairs.png",
+        "columns_path": tmp_path / "d/columns.png",
+    }
     report.main(model, "full:steps=2", 2, "0", **sheets, **options)
     table = capsys.readouterr().out
     assert "full:steps=2" in table and "real pictures" in table and "scene-FD" in table
     assert Image.open(tmp_path / "b/sheet.png").width > 128
+    assert Image.open(tmp_path / "d/columns.png").size == (2 * 268 + 12, 2 * 316 + 12)  # two prompts: full, real
     pairs = np.asarray(Image.open(tmp_path / "c/pairs.png"))  # 16 pictures of 32 px, eight a row, each above its twin
     scene = SceneDataset(0, split="test").scene(8)
     assert pairs.shape == (128, 256, 3) and np.array_equal(pairs[64:96, :32], SceneDataset().render(scene, 32))
