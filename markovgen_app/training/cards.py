@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint import is_hub_id
 from ..ladder import part_names
 from ..models.amused import AmusedTransformer
 from ..models.mrf import MarkovRandomField
@@ -57,14 +58,16 @@ def write_card(
 
     Args:
         backbone: the transformer that it was trained for; aMUSEd's brings its licence along.
-        settings: of the training run, plain values; the stage is the base where they name none.
+        settings: of the training run, plain values; the stage is the base where they name none. Of a path only its last
+            part is published.
         report: nats an undecided token on held-out pictures.
     """
     rail = isinstance(backbone, AmusedTransformer)
     height, width = field.grid
+    settings = {name: _published(value) for name, value in settings.items()}
     model, stage = settings["model"], settings.get("stage", 0)
     licence = "openrail++" if rail else "apache-2.0"
-    base = f"base_model: {model}\n" if rail else ""
+    base = f"base_model: {model}\n" if rail and is_hub_id(model) else ""
     use = _OF_THE_BASE.format(model=model) if stage == 0 else _ABOVE_THE_BASE.format(part=part_names(stage)[1])
     rows = "\n".join(f"| {name.replace('_', ' ')} | {value:.3f} |" for name, value in report.items())
     text = f"""\
@@ -95,3 +98,10 @@ Trained with:
 """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "README.md").write_text(text + (f"\n{_RAIL}" if rail else ""), encoding="utf-8")
+
+
+def _published(value: Any) -> Any:
+    """A path's last part, as the rest is about the trainer's machine; a hub's id and any other value as it is."""
+    if not isinstance(value, str) or (is_hub_id(value) and not Path(value).exists()):
+        return value
+    return Path(value).name
