@@ -80,7 +80,7 @@ class Easel:
     def show(self, values: Components, source: Source, mask: np.ndarray | None = None, notes: str = "") -> Components:
         """A new picture, with a mask if there is one.
 
-        The editor takes the size of a picture only if it is larger than all before, or if the editor was emptied.
+        The editor takes the size of a picture only if that is larger than all before, or if it was emptied between.
         """
         last, value = values[self.source], editor_value(source, mask)
         emptied = last is not None and last.size != source.size
@@ -90,7 +90,7 @@ class Easel:
             self.due: value if emptied else None,
             self.empty: gr.HTML(visible=False),
             self.notice: notice_html(notes),
-            self.shown: _mask_told(None),
+            self.shown: _told(None, emptied=emptied),
         }
 
     def _kept(self, values: Components) -> tuple[Source, Image.Image] | None:
@@ -129,8 +129,8 @@ class Easel:
             mask = change(self.mask(values), source)
         except UserError as error:
             return {self.notice: notice_html(str(error))}
-        shown: Components = {self.editor: editor_value(source, mask), self.notice: "", self.shown: _mask_told(mask)}
-        return {**shown, self.last: self._kept(values)}
+        changed: Components = {self.editor: editor_value(source, mask), self.shown: _told(mask), self.notice: ""}
+        return {**changed, self.last: self._kept(values)}
 
     def undo(self, values: Components) -> Components:
         """The picture and the mask as they were before the last change; pressed again, as they were after it."""
@@ -138,7 +138,8 @@ class Easel:
             return {self.notice: notice_html("There is nothing to undo.")}
         source, kept = values[self.last]
         mask = open_mask(kept)
-        return {**self.show(values, source, mask), self.shown: _mask_told(mask), self.last: self._kept(values)}
+        shown = self.show(values, source, mask)
+        return {**shown, self.shown: _told(mask, emptied=bool(shown[self.due])), self.last: self._kept(values)}
 
     def mark(self, values: Components) -> Components:
         """The mask and the rectangle of the four edges together."""
@@ -153,7 +154,8 @@ class Easel:
 
     def load(self, values: Components, path: str) -> Components:
         """The mask of a file."""
-        return {self.shown: None, **self.changed(values, lambda mask, source: mask_file(path, source))}
+        given = _given(values[self.shown])
+        return {self.shown: None, **self.changed(values, lambda mask, source: mask_file(path, source, given))}
 
     def download(self, values: Components) -> Components:
         """The mask as a file to save: white where it is painted."""
@@ -165,13 +167,14 @@ class Easel:
         return {self.shown: {"save": file}, self.notice: ""}
 
 
-def _mask_told(mask: np.ndarray | None) -> dict[str, Any]:
-    """For the page, which warns of leaving what is painted."""
-    return {"painted": mask is not None and bool(mask.any()), "ticket": secrets.token_hex(4)}  # anew for every change
+def _told(mask: np.ndarray | None, *, emptied: bool = False) -> dict[str, Any]:
+    """For the page, which warns of leaving what is painted, and says when an editor that was emptied is ready."""
+    painted = mask is not None and bool(mask.any())
+    return {"painted": painted, "emptied": emptied, "ticket": secrets.token_hex(4)}  # anew for every change
 
 
 def _given(told: Any) -> tuple[int, int] | None:
-    """The size that a picture had before the page shrunk it, as the page says."""
+    """The size that a picture or a mask had before the page shrunk it, as the page says."""
     match told:
         case {"given": [int(width), int(height)]}:
             return width, height
@@ -239,14 +242,14 @@ def easel(titles: str, label: str, first: Path | None) -> Easel:
         mark: parts.mark,
         download: parts.download,
     }
-    due.change(lambda value: (value, None) if value else gr.skip(), due, [editor, due], **QUIETLY)
+    shown.ready(lambda value: (value, None) if value else gr.skip(), due, [editor, due], **QUIETLY)
     for button, work in tools.items():
         button.click(work, {*known, *edges} if button is mark else known, parts.parts, **QUIETLY)
     opened = upload.upload(
         lambda values: parts.open(values, values[upload]), {*known, shown, upload}, parts.parts, **QUIETLY
     )
     loaded = mask_upload.upload(
-        lambda values: parts.load(values, values[mask_upload]), {*known, mask_upload}, parts.parts, **QUIETLY
+        lambda values: parts.load(values, values[mask_upload]), {*known, shown, mask_upload}, parts.parts, **QUIETLY
     )
     for brought in (opened, loaded):
         brought.failure(None, None, shown, js="() => [null]")

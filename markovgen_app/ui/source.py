@@ -93,17 +93,29 @@ def from_url(url: str) -> bytes:
         raise UserError("This picture did not arrive: send it again.") from None
 
 
-def mask_file(file: str | Path, source: Source) -> np.ndarray:
+def mask_file(file: str | Path, source: Source, given: tuple[int, int] | None = None) -> np.ndarray:
     """A mask from a file, of the picture's size now or before it was shrunk: (H, W) in [0, 1].
+
+    Args:
+        given: its size before it was shrunk on its way here, if it was.
 
     Raises:
         UserError: no picture that can be read, or one of another size.
     """
     mask = open_mask(file)
-    if mask.shape == source.given[::-1] != source.size[::-1]:
-        mask = np.asarray(Image.fromarray(mask).resize(source.size, Image.Resampling.BOX))
-    masks.check_size(mask, *source.size)
-    return mask.clip(0, 1)
+    width, height = given or mask.shape[::-1]
+    if (width, height) not in (source.given, source.size):
+        wide, high = source.given
+        raise UserError(f"The mask is {width} × {height} pixels and the picture {wide} × {high}: give one of its size.")
+    return pooled(mask, source.size)
+
+
+def pooled(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask (H, W) at another width and height: as white as the whitest under each pixel, lest thin strokes vanish."""
+    for axis, length in enumerate(size[::-1]):
+        starts = -(-np.arange(length) * mask.shape[axis] // length)  # first pixel under each of the new ones
+        mask = np.maximum.reduceat(mask, starts, axis=axis)
+    return mask
 
 
 def painted(value: Mapping[str, Any] | None, source: Source) -> np.ndarray:

@@ -151,6 +151,26 @@ def test_what_is_painted_can_be_undone(open_page: OpenPage) -> None:
     expect_mask(page, marked)
 
 
+def test_a_picture_of_another_size_can_be_painted_and_undone(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    go(page)
+    mark(page, left=8, top=0, right=56, bottom=24)
+    until(page, lambda: bool(mask_of(page).any()), "the mask does not arrive")
+    marked = mask_of(page)
+    Image.new("RGB", (64, 48), "teal").save(tmp_path / "small.png")
+    picture_input(page).set_input_files(tmp_path / "small.png")
+    expect_mask(page, np.zeros((48, 64), bool))
+    tab(page).locator(".mg-undo").click()
+    expect_mask(page, marked)
+    tab(page).locator(".mg-undo").click()
+    expect_mask(page, np.zeros((48, 64), bool))
+    mark(page, left=2, top=0, right=20, bottom=10)
+    until(page, lambda: bool(mask_of(page)[:10, 2:20].all()), "the rectangle does not arrive")
+    stroke(page)
+    until(page, lambda: mask_of(page).sum() > 400, "the stroke does not arrive")
+    assert mask_of(page)[:10, 2:20].all(), "painting keeps what is there"
+
+
 def test_leaving_what_is_painted_is_warned_of(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(editing, "ROUNDS", 4)
     page = open_page()
@@ -185,7 +205,7 @@ def test_a_phones_photo_is_shrunk_before_it_travels(open_page: OpenPage, tmp_pat
         expect(opening(page)).to_have_text("Opening the picture …")
         route.continue_()
 
-    page.route("**/upload*", slowly)
+    page.route(re.compile(r"/upload\?"), slowly, times=1)
     picture_input(page).set_input_files(tmp_path / "IMG_0001.jpg")
     said = "Shrunk from 4,284 × 5,712 to 768 × 1,024 pixels"
     expect(tab(page).get_by_role("alert")).to_contain_text(said)
@@ -206,6 +226,11 @@ def test_a_phones_photo_is_shrunk_before_it_travels(open_page: OpenPage, tmp_pat
     Image.fromarray(mask).save(tmp_path / "mask.png")
     tab(page).locator(".mg-source input[type=file]").last.set_input_files(tmp_path / "mask.png")
     until(page, lambda: 0.49 < mask_of(page).mean() < 0.51, "nor does a mask of the photo")
+    mask[:] = 0
+    mask[3000] = 255  # a line of one pixel
+    Image.fromarray(mask).save(tmp_path / "line.png")
+    tab(page).locator(".mg-source input[type=file]").last.set_input_files(tmp_path / "line.png")
+    until(page, lambda: mask_of(page).any(axis=1).sum() == 1 and mask_of(page).any(axis=0).all(), "the line vanishes")
 
 
 def test_files_that_cannot_be_opened_are_told_beside_the_picture(open_page: OpenPage) -> None:

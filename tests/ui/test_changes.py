@@ -194,4 +194,6 @@ def test_a_picture_that_the_page_shrunk_has_its_own_size(tabs: dict[str, ChangeH
     for told, given in (({"given": [5712, 4284]}, (5712, 4284)), ({"given": ["x", 1]}, (64, 48)), (None, (64, 48))):
         answer = easel.open(values(tabs["edit"]) | {easel.shown: told}, str(tmp_path / "photo.png"))
         assert answer[easel.source].given == given
+        loaded = easel.load({**values(tabs["edit"]), easel.shown: told}, str(tmp_path / "photo.png"))
+        assert f"The mask is {given[0]} × {given[1]} pixels and the picture 32 × 32" in loaded[easel.notice]
         assert ("Shrunk from 5,712 × 4,284 to 64 × 48 pixels" in answer[easel.notice]) == (given == (5712, 4284))

@@ -25,6 +25,7 @@ from markovgen_app.ui.source import (
     from_url,
     mask_file,
     painted,
+    pooled,
     take_in,
     touched,
 )
@@ -70,8 +71,24 @@ def test_masks_of_the_file_fit_its_shrunk_picture(tmp_path: Path) -> None:
     fitted = mask_file(tmp_path / "mask.png", taken)
     assert fitted.shape == (256, 1024) and fitted[:, :511].all() and not fitted[:, 513:].any()
     mask_picture(mask[:100]).save(tmp_path / "other.png")
-    with pytest.raises(UserError, match="The mask is 2048 × 100 pixels and the picture 1024 × 256"):
+    with pytest.raises(UserError, match="The mask is 2048 × 100 pixels and the picture 2048 × 512"):
         mask_file(tmp_path / "other.png", taken)
+
+
+def test_a_mask_that_was_shrunk_on_its_way_is_called_by_its_own_size(tmp_path: Path) -> None:
+    mask_picture(np.zeros((768, 1024), np.float32)).save(tmp_path / "mask.png")
+    with pytest.raises(UserError, match="The mask is 4000 × 3000 pixels and the picture 1024 × 768"):
+        mask_file(tmp_path / "mask.png", source(1024, 768), (4000, 3000))
+    assert mask_file(tmp_path / "mask.png", take_in(png(picture(1024, 768)), (4000, 3000))[0], (4000, 3000)).any() == 0
+
+
+@given(st.integers(40, 300), st.integers(32, 200), st.integers(0, 2**32 - 1))
+def test_no_stroke_is_too_thin_for_a_smaller_mask(width: int, height: int, seed: int) -> None:
+    mask = np.zeros((height, width), np.float32)
+    x, y = np.random.default_rng(seed).integers(0, (width, height))
+    mask[y, x] = 1
+    small = pooled(mask, (40, 32))
+    assert small.shape == (32, 40) and small.sum() == 1 and small[y * 32 // height, x * 40 // width] == 1
 
 
 @given(st.integers(0, 2**32 - 1))

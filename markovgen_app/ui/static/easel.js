@@ -1,6 +1,6 @@
 // Below the editor: which tokens a run would change, masks to save; beside it: files that come, undoing, and a warning.
-// value = null, {src, says}, {save: {src, name, ticket}}, {painted, ticket} where a mask was made anew, or, from here alone,
-//   {line, given} while a file comes: given is [w, h] of a picture before it was shrunk
+// value = null, {src, says}, {save: {src, name, ticket}}, {painted, emptied, ticket} where the editor has something new to
+//   show, or, from here alone, {line, given} while a file comes: given is [w, h] of the file before it was shrunk
 const figure = element.querySelector(".mg-touched");
 const column = element.closest(".mg-source");
 
@@ -15,8 +15,9 @@ function render() {
 }
 
 async function receive() {
-  const { painted, save: file } = props.value ?? {};
+  const { painted, emptied, save: file } = props.value ?? {};
   if (painted !== undefined) paints(painted);
+  if (emptied) trigger("ready", {});
   if (!file) return render();
   save(await (await fetch(file.src)).blob(), `${file.name}.png`);
 }
@@ -33,16 +34,39 @@ function tell(line, given = null) {
   window.markovgenGlide(column.querySelector(".mg-opening"));
 }
 
-// A picture as large as it is worked on, upright, and what size it had; or the file as it is.
-async function shrunk(file) {
+// A mask, drawn smaller: as white as the whitest under each pixel, lest thin strokes vanish.
+function pool(mask, canvas) {
+  const context = canvas.getContext("2d"), { width, height } = canvas, pooled = context.createImageData(width, height);
+  const below = (row) => Math.ceil((row * mask.height) / height); // the first row of the mask under a row
+  const strip = new OffscreenCanvas(mask.width, Math.ceil(mask.height / height) + 1).getContext("2d", { willReadFrequently: true });
+  for (let row = 0; row < height; row++) {
+    const top = below(row), rows = below(row + 1) - top;
+    strip.clearRect(0, 0, mask.width, rows);
+    strip.drawImage(mask, 0, top, mask.width, rows, 0, 0, mask.width, rows);
+    const { data } = strip.getImageData(0, 0, mask.width, rows);
+    for (let at = 0; at < data.length; at += 4) {
+      const to = 4 * (row * width + Math.floor((((at / 4) % mask.width) * width) / mask.width));
+      const white = ((0.299 * data[at] + 0.587 * data[at + 1] + 0.114 * data[at + 2]) * data[at + 3]) / 255;
+      if (white > pooled.data[to]) pooled.data.fill(white, to, to + 3);
+      pooled.data[to + 3] = 255;
+    }
+  }
+  context.putImageData(pooled, 0, 0);
+}
+
+// A picture or a mask as large as it is worked on, upright, and what size it had; or the file as it is.
+async function shrunk(file, isMask) {
   const picture = await createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => null);
   const scale = picture && props.longest / Math.max(picture.width, picture.height);
   if (!picture || scale >= 1) return [file, null]; // the server says what is wrong with it, if anything
   const given = [picture.width, picture.height];
   const canvas = new OffscreenCanvas(...given.map((side) => Math.max(1, Math.round(side * scale))));
-  const context = canvas.getContext("2d");
-  context.imageSmoothingQuality = "high";
-  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  if (isMask) pool(picture, canvas);
+  else {
+    const context = canvas.getContext("2d");
+    context.imageSmoothingQuality = "high";
+    context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  }
   picture.close();
   const name = `${file.name.replace(/\.[^.]*$/, "")}.png`;
   return [new File([await canvas.convertToBlob()], name, { type: "image/png" }), given];
@@ -55,9 +79,9 @@ function problem(file) {
 }
 
 async function bring(input, chosen) {
-  const mine = ++coming, line = `Opening the ${input === inputs()[0] ? "picture" : "mask"} …`;
+  const mine = ++coming, isMask = input !== inputs()[0], line = `Opening the ${isMask ? "mask" : "picture"} …`;
   tell(line);
-  const [file, given] = await shrunk(chosen);
+  const [file, given] = await shrunk(chosen, isMask);
   if (mine !== coming) return;
   if (problem(file)) return tell(`${file.name} ${problem(file)}`);
   tell(line, given);
@@ -131,4 +155,4 @@ addEventListener("beforeunload", (event) => {
 });
 
 watch("value", receive);
-render();
+receive();
