@@ -11,22 +11,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .errors import UserError
     from .events import Result, StepEvent
+    from .models.mrf import MarkovRandomField
     from .models.super_resolution import SuperResolutionTransformer
     from .models.text import TextEncoder
     from .models.tokenizer import ImageTokenizer
     from .models.transformer import MuseTransformer
     from .pictures import Picture, read_settings
     from .pipeline import MarkovGenPipeline
-    from .requests import GenerateRequest
+    from .requests import EditRequest, GenerateRequest, InpaintRequest, OutpaintRequest
     from .runtime import Runtime, load_runtime
     from .settings import Settings
     from .vocabulary import Vocabulary
 
 _HOMES = {
+    "EditRequest": "requests",
     "GenerateRequest": "requests",
     "ImageTokenizer": "models.tokenizer",
+    "InpaintRequest": "requests",
     "MarkovGenPipeline": "pipeline",
+    "MarkovRandomField": "models.mrf",
     "MuseTransformer": "models.transformer",
+    "OutpaintRequest": "requests",
     "Picture": "pictures",
     "Result": "events",
     "Runtime": "runtime",
@@ -41,10 +46,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "EditRequest",
     "GenerateRequest",
     "ImageTokenizer",
+    "InpaintRequest",
     "MarkovGenPipeline",
+    "MarkovRandomField",
     "MuseTransformer",
+    "OutpaintRequest",
     "Picture",
     "Result",
     "Runtime",

@@ -7,8 +7,20 @@ import pytest
 
 import markovgen_app
 
+PROMISED = {
+    "MarkovGenPipeline",
+    "MuseTransformer",
+    "SuperResolutionTransformer",
+    "MarkovRandomField",
+    "GenerateRequest",
+    "InpaintRequest",
+    "OutpaintRequest",
+    "EditRequest",
+}
+
 
 def test_every_public_name_is_there() -> None:
+    assert set(markovgen_app.__all__) >= PROMISED
     assert sorted(markovgen_app._HOMES) == markovgen_app.__all__
     for name in markovgen_app.__all__:
         assert getattr(markovgen_app, name).__name__ == name
