@@ -103,10 +103,23 @@ def weights_digest(pipeline: MarkovGenPipeline) -> str:
             continue
         config = {key: value for key, value in part.config.items() if not key.startswith("_")}
         digest.update(json.dumps([place, config], sort_keys=True, default=str).encode())
-        for key, tensor in part.state_dict().items():
-            values = (tensor.half() if tensor.is_floating_point() else tensor).cpu()
-            digest.update(f"{key} {tuple(values.shape)}".encode() + values.numpy().tobytes())
+        _add_tensors(digest, part)
     return digest.hexdigest()
+
+
+def tensors_digest(*parts: torch.nn.Module) -> str:
+    """What tells the weights of some models from others, on any device: 16 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        _add_tensors(digest, part)
+    return digest.hexdigest()
+
+
+def _add_tensors(digest: hashlib.blake2b, part: torch.nn.Module) -> None:
+    """Feed every tensor that a checkpoint stores of a part, by name, shape, and value in float16."""
+    for key, tensor in part.state_dict().items():
+        values = (tensor.half() if tensor.is_floating_point() else tensor).cpu()
+        digest.update(f"{key} {tuple(values.shape)}".encode() + values.numpy().tobytes())
 
 
 def check_complete(model: torch.nn.Module, folder: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..ladder import Stage
+from ..loading import tensors_digest
 from ..pipeline import MarkovGenPipeline
 from ..requests import GenerateRequest
 from .super_resolution import SuperResolutionConfig, corrupted, near_codes
@@ -61,9 +62,5 @@ class CoarseTokens:
     def identity(self) -> list[Any]:
         """What tells these coarse tokens from those of other weights or settings."""
         below = [part for stage in self.pipeline.stages[: self.stage.number] for part in (stage.transformer, stage.mrf)]
-        weights = [
-            float(sum(value.double().abs().sum() for value in part.state_dict().values()))
-            for part in below
-            if part is not None
-        ]
+        weights = tensors_digest(*(part for part in below if part is not None))
         return [weights, self.request, self.corruption]

@@ -39,7 +39,7 @@ from .data import PicturesConfig, open_pictures
 from .digits import tie, untied
 from .loop import Trainer, copy_half, read_config, without_denormals
 from .masked import random_mask
-from .states import Backbone, Kind, States, StateSource
+from .states import Backbone, Kind, States, StateSource, check_room
 
 _EXITS_OF_24 = (6, 8, 10, 12, 16, 18, 20)
 _EXITS_OF_8 = (2, 3, 4, 5)  # above the base, around MarkovGen's 3 of 8
@@ -217,7 +217,9 @@ def train(config_path: Path, resume: bool = False, model: str | None = None, dat
         for stage in config.stages
     }
     report_source = source("tune", "real", config.held_out)
-    for each in (*sources.values(), report_source):
+    everything = (*sources.values(), report_source)
+    check_room(everything, tell=trainer.accelerator.is_main_process)
+    for each in everything:
         each.prepare(trainer.accelerator.process_index, trainer.processes)
     trainer.accelerator.wait_for_everyone()
     held_out = States.cat([report_source.shard(number) for number in range(report_source.shards)])

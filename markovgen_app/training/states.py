@@ -17,14 +17,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -32,11 +34,14 @@ from ..data.own import OwnPictures
 from ..decoding.guidance import guided_logits
 from ..decoding.sampler import DecodingSettings, decode, draw_tokens, gumbel_noise, lowest
 from ..decoding.schedule import mask_counts
+from ..errors import UserError
 from ..ladder import Stage
+from ..loading import tensors_digest
 from ..models.super_resolution import SuperResolutionTransformer
 from ..models.text import TextEncoder
 from ..models.tokenizer import ImageTokenizer
 from ..models.transformer import MuseTransformer
+from ..pictures import write_error
 from ..pixels import stacked, to_pixels
 from .coarse import CoarseTokens
 from .data import Pictures
@@ -253,8 +258,7 @@ class StateSource:
         self.backbone, self.scenes, self.kind, self.distributions = backbone, scenes, kind, distributions
         self.shards = max(1, pictures // _SHARD)
         encoder = backbone.text_encoder
-        models = (backbone.transformer, backbone.tokenizer, encoder.model)
-        weights = [float(sum(value.double().abs().sum() for value in model.state_dict().values())) for model in models]
+        weights = tensors_digest(backbone.transformer, backbone.tokenizer, encoder.model)
         told = [weights, encoder.max_length, backbone.settings, backbone.exit_steps, kind, distributions]
         sample = [scenes.scene(index).caption for index in range(16)]
         if isinstance(scenes, OwnPictures):
@@ -273,11 +277,21 @@ class StateSource:
             size = max(1, _BATCH * 256 // max(256, positions))
             parts = [self._sample(indices[start : start + size]) for start in range(0, _SHARD, size)]
             states = States.cat(parts)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            whole = path.with_suffix(f".{os.getpid()}")
-            save_file({name: value.contiguous() for name, value in states.tensors().items()}, whole)
-            whole.replace(path)
+            _save(states, path)
         return States(**load_file(path))
+
+    @property
+    def missing(self) -> list[int]:
+        """Numbers of the shards that are not on disk yet."""
+        return [number for number in range(self.shards) if not self._path(number).is_file()]
+
+    @property
+    def shard_bytes(self) -> int:
+        """Bytes of a shard's tensors: two for each token, target and step, and for each number of a hidden state."""
+        transformer = self.backbone.transformer
+        positions, width = transformer.grid[0] * transformer.grid[1], transformer.head.weight.shape[1]
+        kept = 2 if self.kind == "own" and self.distributions else 1  # hidden states of each position
+        return _SHARD * len(self.backbone.exit_steps) * 2 * (positions * (2 + kept * width) + 1)
 
     def _sample(self, indices: Sequence[int]) -> States:
         backbone, below = self.backbone, self.backbone.coarse
@@ -300,7 +314,7 @@ class StateSource:
         Args:
             process: this one of `processes`, which share the work.
         """
-        missing = [number for number in range(process, self.shards, processes) if not self._path(number).is_file()]
+        missing = [number for number in self.missing if number % processes == process]
         for done, number in enumerate(missing, 1):
             self.shard(number)
             print(f"{self.kind} states: {done}/{len(missing)} shards", file=sys.stderr, flush=True)
@@ -319,3 +333,45 @@ class StateSource:
             rows = torch.randint(columns["tokens"].get_shape()[0], (size,), generator=generator).tolist()
             picked = {name: torch.stack([column[row] for row in rows]) for name, column in columns.items()}
         return States(**picked).to(self.backbone.device)
+
+
+def check_room(sources: Sequence[StateSource], *, tell: bool = True) -> None:
+    """Make sure that the disk has room for the states that are still to be sampled.
+
+    Args:
+        sources: of one folder.
+        tell: say on standard error how much it will be.
+
+    Raises:
+        UserError: it has not.
+    """
+    needed = sum(len(source.missing) * source.shard_bytes for source in sources)
+    if not needed:
+        return
+    folder = sources[0].folder.parent
+    if tell:
+        print(f"states: {_size(needed)} of them will be kept in {folder}", file=sys.stderr, flush=True)
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise UserError(
+            f"The half-decoded states need {_size(needed)} in {folder}, and its disk has {_size(free)} left: free some,"
+            " ask for fewer `pictures:`, or name a folder on another disk as `runs:`."
+        )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _save(states: States, path: Path) -> None:
+    """Write a shard as a whole or not at all; UserError where the disk is full, or nothing may be written there."""
+    part = path.with_suffix(f".{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.contiguous() for name, value in states.tensors().items()}, part)
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            part.unlink()
+        raise write_error(path.parent, error) from error

@@ -7,6 +7,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -318,6 +319,15 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, checkpoint: Path) -> 
         with pytest.raises(UserError, match=message) as caught:
             training.train(write_config(tmp_path, checkpoint, **changes))
         assert "\n" not in str(caught.value)
+
+
+def test_too_small_a_disk_is_said_before_anything_is_sampled(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=99_000))
+    with pytest.raises(UserError, match=r"states need \d\.\d MB in .*states, and its disk has 0\.1 MB left: "):
+        training.train(write_config(tmp_path, checkpoint))
+    assert not (tmp_path / "runs/states").exists()
 
 
 def test_configurations_with_the_project_are_valid() -> None:
