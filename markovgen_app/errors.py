@@ -16,3 +16,8 @@ class UserError(ValueError):
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
         self.field = field
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says, cut to its first line and 150 characters; its name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:150]

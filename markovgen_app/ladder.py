@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .checkpoint import read_json
 from .decoding.sampler import DecodingSettings, Refine, method_settings
 from .errors import UserError
 from .models.mrf import MarkovRandomField
@@ -26,6 +27,9 @@ from .requests import DecodingRequest
 
 if TYPE_CHECKING:
     from .models.amused import AmusedTransformer
+
+STAGES = "_stages"
+"""Entry of model_index.json: the names of all stages, from the base up."""
 
 Finer = tuple[SuperResolutionTransformer, MarkovRandomField | None]
 """A stage above the base: its transformer and its random field."""
@@ -183,9 +187,13 @@ def part_names(number: int) -> tuple[str, str]:
 
 
 def further_parts(folder: Path) -> list[tuple[str, str | None]]:
-    """Names of the parts of a checkpoint's stages above the first super-resolution, from the lowest up."""
+    """Names of the parts of a checkpoint's stages above the first super-resolution, from the lowest up.
+
+    They are as many as model_index.json says; as there are folders, where it is of a time when it said nothing.
+    """
+    stages = read_json(folder / "model_index.json").get(STAGES)
     found: list[tuple[str, str | None]] = []
-    while (folder / part_names(len(found) + 2)[0]).is_dir():
+    while len(found) + 2 < len(stages) if stages else (folder / part_names(len(found) + 2)[0]).is_dir():
         transformer, field = part_names(len(found) + 2)
         found.append((transformer, field if (folder / field).is_dir() else None))
     return found

@@ -6,6 +6,9 @@ import copy
 import hashlib
 import json
 import os
+import re
+import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 
 ModelT = TypeVar("ModelT", bound=ModelMixin)
+
+_ON_A_STAGE = re.compile(r"mrf|super_resolution(_\d+)?(_mrf)?")
 
 
 def load_model(
@@ -51,8 +56,8 @@ def load_model(
     return model
 
 
-def load_field(source: str | os.PathLike[Any]) -> MarkovRandomField:
-    """A random field in float32, from the folder that its training writes, or from the hub.
+def load_field(source: str | os.PathLike[Any], dtype: torch.dtype = torch.float32) -> MarkovRandomField:
+    """A random field, from the folder that its training writes, or from the hub.
 
     Raises:
         UserError: it is not there, damaged, or something else.
@@ -61,7 +66,7 @@ def load_field(source: str | os.PathLike[Any]) -> MarkovRandomField:
     if not folder.exists() and is_hub_id(source):
         folder = download(str(source), MODEL_FILES)
     absent = f"There is no random field in {folder}: train one with `markovgen train mrf`."
-    return load_model(MarkovRandomField, folder, absent)
+    return load_model(MarkovRandomField, folder, absent, dtype=dtype)
 
 
 def load_finer(folder: Path, transformer: str, mrf: str | None, dtype: torch.dtype) -> Finer:
@@ -71,10 +76,31 @@ def load_finer(folder: Path, transformer: str, mrf: str | None, dtype: torch.dty
         UserError: a part is damaged, or something else.
     """
     model = load_model(SuperResolutionTransformer, folder / transformer, dtype=dtype)
-    field_above = None if mrf is None else load_field(folder / mrf)
-    if field_above is not None:
-        torch.nn.Module.to(field_above, dtype)
-    return model, field_above
+    return model, None if mrf is None else load_field(folder / mrf, dtype)
+
+
+def added_fields(folder: Path, present: Collection[str], dtype: torch.dtype) -> dict[str, MarkovRandomField]:
+    """Random fields whose folders were put beside the parts that a checkpoint names, by the folder's name.
+
+    Args:
+        present: the parts that it names.
+
+    Raises:
+        UserError: a field is damaged, or something else.
+    """
+    wanted = {"mrf": "transformer", "super_resolution_mrf": "super_resolution"}
+    return {
+        field: load_field(folder / field, dtype)
+        for field, transformer in wanted.items()
+        if field not in present and transformer in present and (folder / field).is_dir()
+    }
+
+
+def remove_parts(folder: Path, kept: Collection[str]) -> None:
+    """Remove the stages and random fields that an earlier checkpoint left in a folder, but for those that are kept."""
+    for config in folder.glob("*/config.json"):
+        if _ON_A_STAGE.fullmatch(config.parent.name) and config.parent.name not in kept:
+            shutil.rmtree(config.parent)
 
 
 def storable(model: Any) -> Any:

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from .checkpoint import check_checkpoint, class_of, find_checkpoint
 from .decoding.sampler import METHODS, DecodingSettings
-from .errors import UserError
+from .errors import UserError, first_line
 from .events import Result, StepEvent
-from .ladder import Finer, Stage, check_ladder, further_parts, part_names
-from .loading import check_complete, load_field, load_finer, storable
+from .ladder import STAGES, Finer, Stage, check_ladder, further_parts, part_names
+from .loading import added_fields, check_complete, load_field, load_finer, remove_parts, storable
 from .models.mrf import MarkovRandomField
 from .models.super_resolution import SuperResolutionTransformer
 from .models.text import TextEncoder
@@ -150,15 +150,15 @@ class MarkovGenPipeline(DiffusionPipeline):
         if mrf is not None:
             given["mrf"] = load_field(mrf)
             present.discard("mrf")
+        given |= added_fields(folder, {*present, *given}, dtype)
         given["further"] = [load_finer(folder, *names, dtype) for names in further_parts(folder)]
         try:
             pipeline = super().from_pretrained(str(folder), dtype=dtype, local_files_only=True, **given, **options)
         except UserError:
             raise
         except Exception as error:  # a config and weights that do not fit fail in as many ways as there are mistakes
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
             raise UserError(
-                f"The checkpoint {folder} cannot be loaded: copy or download it again ({reason})."
+                f"The checkpoint {folder} cannot be loaded: copy or download it again ({first_line(error)})."
             ) from error
         for part in present:
             check_complete(getattr(pipeline, part), folder / part)
@@ -184,7 +184,8 @@ class MarkovGenPipeline(DiffusionPipeline):
     ) -> None:
         """Write the checkpoint in half precision, in files under 10 MB, with vocabulary.json.
 
-        A text encoder that is in no package and not on the hub is stored, too, as it is.
+        A text encoder that is in no package and not on the hub is stored, too, as it is. Stages and random fields of a
+        checkpoint that was in the folder before are removed.
 
         Raises:
             UserError: the folder cannot be written to, the disk is full, or the weights are aMUSEd's.
@@ -196,6 +197,7 @@ class MarkovGenPipeline(DiffusionPipeline):
         parts = {name: storable(part) for name, part in self._parts().items()}
         above = {name: parts.pop(name) for name in list(parts) if name not in (*_PARTS, *_OPTIONAL_PARTS)}
         stored = type(self)(**parts)
+        stored.register_to_config(**{STAGES: [stage.name for stage in self.stages]})
         options = {"max_shard_size": _SHARD_SIZE, **options, "safe_serialization": True}
         folder = Path(save_directory)
         try:
@@ -203,6 +205,7 @@ class MarkovGenPipeline(DiffusionPipeline):
             super(MarkovGenPipeline, stored).save_pretrained(str(folder), **options)
             for name, part in above.items():
                 part.save_pretrained(str(folder / name), **options)
+            remove_parts(folder, {*parts, *above})
             self.vocabulary.save(folder)
             if self._text_encoder is not None:
                 self._text_encoder.save_beside(folder)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -144,9 +145,43 @@ def test_a_third_stage_follows(tmp_path: Path) -> None:
     assert loaded.sizes == (32, 64, 128)
     again = MarkovGenPipeline.from_pretrained(tmp_path, text_encoder=text_encoder())
     assert pixels(steps_of(loaded)[1]) == pixels(steps_of(again)[1])
+    config = tmp_path / "super_resolution_2" / "config.json"
+    config.write_text(config.read_text().replace('"hidden_size": 32', '"hidden_size": 64'))
+    with pytest.raises(UserError, match=r"super_resolution_2 cannot be loaded"):
+        MarkovGenPipeline.from_pretrained(tmp_path, text_encoder=text_encoder())
     (tmp_path / "super_resolution_2" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(UserError, match=r"super_resolution_2.*missing"):
         MarkovGenPipeline.from_pretrained(tmp_path, text_encoder=text_encoder())
+
+
+def test_stages_of_an_earlier_checkpoint_do_not_come_back(tmp_path: Path) -> None:
+    tiny_ladder(further=1).save_pretrained(tmp_path)
+    index = tmp_path / "model_index.json"
+    assert json.loads(index.read_text())["_stages"] == ["base", "super-resolution", "super-resolution 2"]
+    shutil.copytree(tmp_path / "super_resolution_2", tmp_path / "kept")
+    (tmp_path / "scorer").mkdir()
+    tiny_ladder(field=False).save_pretrained(tmp_path)
+    names = {path.name for path in tmp_path.iterdir() if path.is_dir()}
+    assert names == {"transformer", "tokenizer", "mrf", "super_resolution", "kept", "scorer"}
+    (tmp_path / "kept").rename(tmp_path / "super_resolution_2")
+    assert MarkovGenPipeline.from_pretrained(tmp_path).sizes == (32, 64)
+    older = {name: entry for name, entry in json.loads(index.read_text()).items() if name != "_stages"}
+    index.write_text(json.dumps(older))
+    assert MarkovGenPipeline.from_pretrained(tmp_path).sizes == (32, 64, 128)
+
+
+def test_fields_that_were_put_beside_the_stages_are_found(tmp_path: Path) -> None:
+    bare = tiny_ladder(field=False)
+    bare.register_modules(mrf=None)
+    bare.save_pretrained(tmp_path)
+    assert "markovgen" not in MarkovGenPipeline.from_pretrained(tmp_path).methods
+    tiny_field().save_pretrained(tmp_path / "mrf")
+    tiny_field((8, 8)).save_pretrained(tmp_path / "super_resolution_mrf")
+    found = MarkovGenPipeline.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert [stage.mrf is not None and stage.mrf.dtype == torch.bfloat16 for stage in found.stages] == [True, True]
+    (tmp_path / "mrf" / "diffusion_pytorch_model.safetensors").write_bytes(b"cut")
+    with pytest.raises(UserError, match=r"mrf.*truncated or damaged"):
+        MarkovGenPipeline.from_pretrained(tmp_path)
 
 
 def test_a_checkpoint_keeps_both_stages(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from .own import CAPTIONS, FEWEST, OwnPictures, Split, read_square
 
 _SCANNED = 1000  # rows at once
@@ -120,9 +120,9 @@ def _load(data: str, columns: Columns) -> Any:
     except ConnectionError as error:
         raise UserError(f"The hub cannot be reached, and {data} is not in its cache: start with a network.") from error
     except Exception as error:  # whatever data sets of the hub are made of
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
         raise UserError(
-            f"The data set {data} cannot be read ({reason}): correct data_subset or data_split, or take another one."
+            f"The data set {data} cannot be read ({first_line(error)}): correct data_subset or data_split, or take"
+            " another one."
         ) from error
 
 

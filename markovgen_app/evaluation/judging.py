@@ -16,6 +16,7 @@ from .. import pixels
 from ..data.scenes import LAYOUTS, Scene, SceneDataset
 from ..data.vocabulary import FREQUENT_NOUNS, NOUNS
 from ..errors import UserError
+from ..loading import load_model
 from ..models.scorer import Reading, Scorer
 from ..models.tokenizer import ImageTokenizer
 from ..pipeline import MarkovGenPipeline
@@ -51,15 +52,8 @@ def load_scorer(folder: Path | None = None, device: torch.device | str = "cpu") 
         UserError: it is not there, or damaged.
     """
     folder = folder or Path(model_path(DEFAULT_MODEL)) / "scorer"
-    if not (folder / "config.json").is_file():
-        raise UserError(
-            f"There is no scorer in {folder}: train it with `markovgen train scorer --config configs/scorer.yaml`."
-        )
-    try:
-        scorer = Scorer.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True)
-    except Exception as error:  # whatever a damaged file raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"The scorer in {folder} cannot be loaded: copy it again ({reason}).") from error
+    absent = f"There is no scorer in {folder}: train it with `markovgen train scorer --config configs/scorer.yaml`."
+    scorer = load_model(Scorer, folder, absent)
     return scorer.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 

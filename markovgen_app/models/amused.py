@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..checkpoint import read_json, tensor_names, variant_of
-from ..errors import UserError
+from ..errors import UserError, first_line
 from .text import TextEncoder, TextStates
 
 _PARTS = {
@@ -305,6 +305,7 @@ def load_amused(folder: Path) -> tuple[AmusedTransformer, AmusedTokenizer, ClipT
     except UserError:
         raise
     except Exception as error:  # a config and weights that do not fit fail in as many ways as there are mistakes
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
-        raise UserError(f"The checkpoint {folder} cannot be loaded: copy or download it again ({reason}).") from error
+        raise UserError(
+            f"The checkpoint {folder} cannot be loaded: copy or download it again ({first_line(error)})."
+        ) from error
     return transformer, tokenizer, text

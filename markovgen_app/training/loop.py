@@ -31,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..loading import ModelT, load_model
 
 
 class LoopConfig(BaseModel):
@@ -60,7 +61,6 @@ class LoopConfig(BaseModel):
 
 
 ConfigT = TypeVar("ConfigT", bound=LoopConfig)
-ModelT = TypeVar("ModelT", bound=ModelMixin)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -101,7 +101,8 @@ def read_config(path: Path, kind: type[ConfigT], **overrides: Any) -> ConfigT:
     except ValidationError as error:
         first = error.errors()[0]
         where = "".join(f"{place}." for place in first["loc"])[:-1]
-        raise UserError(f"{path}: {where + ': ' if where else ''}{first['msg']}.") from None
+        told = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{path}: {where + ': ' if where else ''}{told}.") from None
 
 
 def learning_rate_factor(step: int, progress: float, warmup_steps: int, cooldown: float) -> float:
@@ -136,11 +137,10 @@ def start_from(kind: type[ModelT], folder: Path, config: LoopConfig | None, **re
         required: further values of the model's config that must be met.
 
     Raises:
-        UserError: no such model, or a model of other sizes.
+        UserError: no such model, a damaged one, or one of other sizes.
     """
-    if not (folder / "config.json").is_file():
-        raise UserError(f"There is no exported model in {folder}: correct the configuration file, or export one there.")
-    model = kind.from_pretrained(folder, torch_dtype=torch.float32)
+    absent = f"There is no exported model in {folder}: correct the configuration file, or export one there."
+    model = load_model(kind, folder, absent)
     named = {name: getattr(config, name) for name in config.model_fields_set & set(model.config)} if config else {}
     for name, wanted in (named | required).items():
         wanted, found = (list(value) if isinstance(value, tuple) else value for value in (wanted, model.config[name]))

@@ -19,6 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..loading import load_model
 from ..models.text import TextEncoder, TextStates
 from ..models.tokenizer import ImageTokenizer
 from .data import PicturesConfig
@@ -42,8 +43,13 @@ class MaskedConfig(PicturesConfig):
 
 
 def load_tokenizer(folder: Path) -> ImageTokenizer:
-    """The frozen tokenizer, in float32, channels last in memory."""
-    tokenizer = ImageTokenizer.from_pretrained(folder, torch_dtype=torch.float32).eval().requires_grad_(False)
+    """The frozen tokenizer, in float32, channels last in memory.
+
+    Raises:
+        UserError: it is not there, or damaged.
+    """
+    absent = f"There is no tokenizer in {folder}: train it first (`markovgen train tokenizer`), or correct `tokenizer`."
+    tokenizer = load_model(ImageTokenizer, folder, absent).eval().requires_grad_(False)
     return tokenizer.to(memory_format=torch.channels_last)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -86,6 +86,13 @@ class MrfConfig(PicturesConfig):
     )
     pictures: int = Field(1024, ge=64, description="training scenes to sample states of, per kind")
     held_out: int = Field(64, ge=64, description="scenes of the split tune for the report")
+
+    @field_validator("neighbourhood")
+    @classmethod
+    def _has_a_centre(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError(f"a neighbourhood has a token in its centre: take {value - 1} or {value + 1}, not {value}")
+        return value
 
 
 def undecided_loss(field: MarkovRandomField, states: States, logits: Tensor, stage: Stage) -> Tensor:

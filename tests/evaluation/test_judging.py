@@ -31,7 +31,7 @@ def test_a_missing_or_damaged_scorer_is_named(tmp_path):
     assert judging.load_scorer(tmp_path).config.size == 128
     weights = next(tmp_path.glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:500])
-    with pytest.raises(UserError, match="copy it again"):
+    with pytest.raises(UserError, match="truncated or damaged"):
         judging.load_scorer(tmp_path)
 
 

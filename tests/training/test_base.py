@@ -171,6 +171,23 @@ def test_a_run_starts_from_exported_weights_of_its_sizes(tiny_run):
     (folder / "warm.yaml").write_text(yaml.safe_dump({**warm, "start_from": str(folder / "nowhere")}))
     with pytest.raises(UserError, match="no exported model"):
         base.train(folder / "warm.yaml")
+    (folder / "cut").mkdir()
+    for file in (folder / "runs/tiny/weights").iterdir():
+        (folder / "cut" / file.name).write_bytes(file.read_bytes()[:600])
+    (folder / "warm.yaml").write_text(yaml.safe_dump({**warm, "start_from": str(folder / "cut")}))
+    with pytest.raises(UserError, match="damaged"):
+        base.train(folder / "warm.yaml")
     del warm["hidden_size"]
     (folder / "warm.yaml").write_text(yaml.safe_dump({**warm, "name": "sizes from the folder"}))
     base.train(folder / "warm.yaml")
+
+
+def test_a_tokenizer_that_is_missing_or_cut_short_is_named(tiny_run):
+    folder, _, settings = tiny_run
+    (folder / "astray.yaml").write_text(yaml.safe_dump({**settings, "tokenizer": str(folder / "nowhere")}))
+    with pytest.raises(UserError, match=r"no tokenizer in .*nowhere: train it first"):
+        base.train(folder / "astray.yaml")
+    weights = folder / "tokenizer/diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:500])
+    with pytest.raises(UserError, match="truncated or damaged"):
+        base.train(folder / "tiny.yaml")

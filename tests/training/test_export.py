@@ -55,5 +55,9 @@ def test_stages_above_the_base_come_along(parts):
 def test_what_is_missing_or_misspelt_is_named(parts):
     with pytest.raises(UserError, match="no trained weights in"):
         export(parts / "nothing", parts / "base", parts / "out", "full")
+    weights = parts / "base" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:500])
+    with pytest.raises(UserError, match="truncated or damaged"):
+        export(parts / "tokenizer", parts / "base", parts / "out", "full")
     with pytest.raises(UserError, match="'most'"):
         export(parts / "tokenizer", parts / "base", parts / "out", "most")
