@@ -4,7 +4,8 @@ What is equal: prompt, seed and therefore noise, weights, guidance, device. Time
 decoding loop worked on each method (`Picture.model_seconds`); what is drawn or asked of the random field beside them is
 not counted. The filmstrip is that of MarkovGen's figure 4 (arXiv 2308.10997): the full run, cut at some of its steps
 and finalised there without and with the random field. Its columns replay the decoding loop on the logits that the full
-run was decided by, so each is, to the token, the picture that early-exit and markovgen give with that exit step.
+run was decided by, so each is, to the token, what early-exit and markovgen give with that exit step: of the base stage
+the picture itself, of a stage above it what they make of the full run's tokens below.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from .decoding.sampler import DecodingStep, decode, default_exit_step
 from .events import Result, StepEvent
+from .ladder import Level, Stage
 from .methods import chosen_methods
 from .pictures import Picture
 from .requests import GenerateRequest
@@ -44,17 +46,19 @@ class Turn:
 
 @dataclass(frozen=True, eq=False)
 class Refinement:
-    """What the random field did to the tokens that were undecided at the exit.
+    """What the random field of a stage did to the tokens that were undecided at its exit.
 
     Attributes:
+        stage: whose tokens they are.
         step: the exit step k.
         undecided: how many tokens it decided.
-        changed: (n,) bool, tokens that the early exit would have taken otherwise, by the same noise.
-        plain, refined: the pictures without the field and with it, of the base stage.
-        energy_before, energy_after: of the early exit's tokens and of the field's, in nats, under the field and the
+        changed: (n,) bool, tokens that an exit without the field would have taken otherwise, by the same noise.
+        plain, refined: the stage's pictures without the field and with it.
+        energy_before, energy_after: of the tokens without the field and with it, in nats, under the field and the
             logits of step k. Lower fits better.
     """
 
+    stage: Level
     step: int
     undecided: int
     changed: Tensor
@@ -72,18 +76,25 @@ class Entry:
         picture: with its settings, transformer calls and seconds.
         steps: by stage, how many were done of how many planned.
         speedup: the full run's model time over this one's; None where full was not run.
-        tokens: (n,) long, of the base stage, row-major.
+        stage: the last one, whose tokens the picture is made of.
+        tokens: (n,) long, row-major.
         confidence: (n,) float32, the model's probability of each token when it was taken.
-        refinement: for markovgen; None where no token was left to the field.
+        refinements: for markovgen, of each stage that left tokens to a field, from the base up.
     """
 
     method: str
     picture: Picture
     steps: dict[str, tuple[int, int]]
     speedup: float | None
+    stage: Level
     tokens: Tensor
     confidence: Tensor
-    refinement: Refinement | None = None
+    refinements: tuple[Refinement, ...] = ()
+
+    @property
+    def refinement(self) -> Refinement | None:
+        """What the last of the fields did; None where no token was left to one."""
+        return self.refinements[-1] if self.refinements else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,13 +102,16 @@ class Column:
     """The full run, cut at a step: one column of the filmstrip.
 
     Attributes:
-        step: where it was cut.
+        stage, step: where it was cut.
+        is_exit: whether all methods but full stop that stage there.
         plain: finalised by the transformer's own guesses.
         refined: finalised by the random field; None where there is none.
         changed: tokens in which the two differ.
     """
 
+    stage: Level
     step: int
+    is_exit: bool
     plain: Image.Image
     refined: Image.Image | None
     changed: int
@@ -105,7 +119,12 @@ class Column:
     @property
     def label(self) -> str:
         """ "filmstrip: step 6"."""
-        return f"filmstrip: step {self.step}"
+        return f"filmstrip: {step_name(self.stage, self.step)}"
+
+
+def step_name(stage: Level, step: int) -> str:
+    """ "step 6", "super-resolution step 3"."""
+    return f"{stage.name} step {step}" if stage.number else f"step {step}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +134,8 @@ class Comparison:
     Attributes:
         request: what was asked for, with seed and defaults settled; its method means nothing here.
         entries: in the order asked for, by method.
-        exit_step: k, after which all but full stop.
-        film: empty where the full run is not among the methods.
-        grid: rows and columns of the tokens.
+        exit_step: k, after which all but full stop the base stage.
+        film: stage by stage; empty where the full run is not among the methods.
         notes: lines for the person who asked.
     """
 
@@ -125,7 +143,6 @@ class Comparison:
     entries: dict[str, Entry]
     exit_step: int
     film: list[Column]
-    grid: tuple[int, int]
     notes: list[str] = field(default_factory=list)
 
 
@@ -187,16 +204,15 @@ def _compare(
     finally:
         for run in runs.values():
             run.close()  # type: ignore[attr-defined]
-    exit_step = request.exit_step or default_exit_step(request.steps)
     film = []
     if "full" in records:
-        for column in _film(runtime, request, exit_step, records["full"].logits):
+        for column in _film(runtime, request, records["full"].logits):
             film.append(column)
             yield column
     full = records["full"].picture.model_seconds if "full" in records else None
     entries = {name: record.entry(name, full) for name, record in records.items()}
     notes = dict.fromkeys(note for record in records.values() for note in record.notes)
-    yield Comparison(request, entries, exit_step, film, runtime.pipeline.grid, list(notes))
+    yield Comparison(request, entries, _exit_step(runtime.pipeline.stages[0], request), film, list(notes))
 
 
 class _Record:
@@ -205,26 +221,29 @@ class _Record:
     def __init__(self, runtime: Runtime, *, keep_logits: bool) -> None:
         self.runtime = runtime
         self.keep_logits = keep_logits
-        self.undecided = runtime.pipeline.stages[0].positions
+        self.undecided = 0
         self.steps: dict[str, tuple[int, int]] = {}
-        self.logits: list[Tensor] = []
-        self.last: tuple[Tensor, Tensor] | None = None
-        self.refinement: Refinement | None = None
+        self.logits: list[list[Tensor]] = []
+        self.kept = 0  # bytes
+        self.last: tuple[Level, Tensor, Tensor] | None = None
+        self.refinements: list[Refinement] = []
         self.result: Result | None = None
 
     def add(self, event: StepEvent | Result) -> None:
         if isinstance(event, Result):
             self.result = event
             return
-        step = event.step
-        self.steps[event.stage.name] = step.index, step.steps
-        if event.stage.number:
-            return  # above the base
-        self.last = step.predicted[0], step.confidence[0]
-        if self.keep_logits and (len(self.logits) + 1) * step.logits.nbytes <= _KEPT_BYTES:
-            self.logits.append(step.logits)
+        step, stage = event.step, event.stage
+        if stage.name not in self.steps:
+            self.undecided = stage.positions
+            self.logits.append([])
+        self.steps[stage.name] = step.index, step.steps
+        self.last = stage, step.predicted[0], step.confidence[0]
+        if self.keep_logits and self.kept + step.logits.nbytes <= _KEPT_BYTES:
+            self.logits[-1].append(step.logits)
+            self.kept += step.logits.nbytes
         if step.plain is not None:
-            self.refinement = self._refinement(step)
+            self.refinements.append(self._refinement(stage, step))
         self.undecided = int(step.mask.sum())
 
     @property
@@ -239,46 +258,62 @@ class _Record:
 
     def entry(self, method: str, full_seconds: float | None) -> Entry:
         assert self.last is not None
-        tokens, confidence = (part.cpu() for part in self.last)
+        stage, *last = self.last
+        tokens, confidence = (part.cpu() for part in last)
         speedup = None if full_seconds is None else full_seconds / self.picture.model_seconds
-        return Entry(method, self.picture, self.steps, speedup, tokens, confidence, self.refinement)
+        return Entry(method, self.picture, self.steps, speedup, stage, tokens, confidence, tuple(self.refinements))
 
-    def _refinement(self, step: DecodingStep) -> Refinement:
+    def _refinement(self, stage: Level, step: DecodingStep) -> Refinement:
         pipeline = self.runtime.pipeline
-        assert step.plain is not None and step.unary is not None and pipeline.mrf is not None
+        mrf = pipeline.stages[stage.number].mrf
+        assert step.plain is not None and step.unary is not None and mrf is not None
         plain, predicted, unary = (part.to(pipeline.device) for part in (step.plain, step.predicted, step.unary))
         with self.runtime.lock, torch.no_grad():
-            before, after = (float(pipeline.mrf.energy(tokens, unary)) for tokens in (plain, predicted))
+            before, after = (float(mrf.energy(tokens, unary)) for tokens in (plain, predicted))
             pictures = pipeline.to_images(torch.cat([plain, predicted]))
         changed = (plain != predicted)[0].cpu()
-        return Refinement(step.index, self.undecided, changed, pictures[0], pictures[1], before, after)
+        return Refinement(stage, step.index, self.undecided, changed, *pictures, before, after)
 
 
-def film_steps(steps: int, exit_step: int) -> list[int]:
-    """Steps of the full run that the filmstrip shows: evenly apart, the last one and the exit step among them."""
-    columns = min(FILM_COLUMNS, steps)
+def film_steps(steps: int, exit_step: int, most: int = FILM_COLUMNS) -> list[int]:
+    """Steps of a stage that the filmstrip shows: `most` evenly apart, the last one among them, and the exit step."""
+    columns = min(most, steps)
     return sorted({round(steps * column / columns) for column in range(1, columns + 1)} | {min(exit_step, steps)})
 
 
-def _film(runtime: Runtime, request: GenerateRequest, exit_step: int, logits: Sequence[Tensor]) -> Iterator[Column]:
-    """The columns of the filmstrip, from the logits of the full run's steps; none where not even one was kept."""
-    if not logits:
-        return
-    pipeline, base = runtime.pipeline, runtime.pipeline.stages[0]
-    blank = torch.full((1, base.positions), base.mask_token_id, device=pipeline.device)
-    refined = base.mrf is not None
-    for cut in film_steps(len(logits), exit_step):
-        method = request.model_copy(update={"method": "markovgen" if refined else "early-exit", "exit_step": cut})
+def _exit_step(stage: Stage, request: GenerateRequest) -> int:
+    """The step after which all methods but full stop a stage."""
+    planned, asked = stage.steps(request)
+    return asked or default_exit_step(planned)
+
+
+def _film(runtime: Runtime, request: GenerateRequest, logits: Sequence[Sequence[Tensor]]) -> Iterator[Column]:
+    """The columns of the filmstrip, from the logits of the full run's steps by stage; none where none were kept."""
+    for stage, kept in zip(runtime.pipeline.stages, logits, strict=False):
+        if kept:
+            yield from _stage_film(runtime, stage, request, kept, FILM_COLUMNS // len(logits))
+
+
+def _stage_film(
+    runtime: Runtime, stage: Stage, request: GenerateRequest, logits: Sequence[Tensor], columns: int
+) -> Iterator[Column]:
+    pipeline, exit_step = runtime.pipeline, _exit_step(stage, request)
+    blank = torch.full((1, stage.positions), stage.mask_token_id, device=pipeline.device)
+    refined = stage.mrf is not None
+    for cut in film_steps(len(logits), exit_step, columns):
+        exit_field = "super_resolution_exit_step" if stage.number else "exit_step"
+        method = request.model_copy(update={"method": "markovgen" if refined else "early-exit", exit_field: cut})
         with runtime.lock:
             *_, last = decode(
                 lambda tokens, step: logits[step - 1].to(tokens.device),
                 blank,
-                base.mask_token_id,
-                base.settings(method),
-                base.generators(request.seeds),
-                grid=base.grid,
-                refine=base.refine(method, pipeline.device),
+                stage.mask_token_id,
+                stage.settings(method),
+                stage.generators(request.seeds),
+                grid=stage.grid,
+                refine=stage.refine(method, pipeline.device),
             )
             plain = last.predicted if last.plain is None else last.plain
             pictures = pipeline.to_images(torch.cat([plain, last.predicted]))
-        yield Column(cut, pictures[0], pictures[1] if refined else None, int((plain != last.predicted).sum()))
+        changed = int((plain != last.predicted).sum())
+        yield Column(stage.level, cut, cut == exit_step, pictures[0], pictures[1] if refined else None, changed)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .compare import Column, Comparison, Entry, Refinement
+from .compare import Column, Comparison, Entry, Refinement, step_name
 from .methods import NAMES, TITLES
 from .palette import ACCENT, INK, MUTED, PAPER
 from .pictures import writable_folder, write_error
@@ -57,7 +57,8 @@ def energy_text(refinement: Refinement) -> str:
 def changed_text(refinement: Refinement) -> str:
     """ "14 of the 38 tokens left at step 18 came out differently"."""
     changed, left = int(refinement.changed.sum()), refinement.undecided
-    return f"{changed} of the {left} tokens left at step {refinement.step} came out differently"
+    where = step_name(refinement.stage, refinement.step)
+    return f"{changed} of the {left} tokens left at {where} came out differently"
 
 
 def write(comparison: Comparison, folder: Path, *, metadata: bool = True) -> dict[str, Any]:
@@ -114,8 +115,9 @@ def comparison_report(comparison: Comparison) -> dict[str, Any]:
 
 
 def entry_report(entry: Entry) -> dict[str, Any]:
-    """What a method took and gave, as plain values; energies in nats."""
-    picture, made = entry.picture, entry.refinement
+    """What a method took and gave, as plain values; energies in nats, `random_field` being the last stage's."""
+    picture = entry.picture
+    fields = {made.stage.name: _field_report(made) for made in entry.refinements}
     return {
         "method": entry.method,
         "seed": picture.seed,
@@ -128,13 +130,17 @@ def entry_report(entry: Entry) -> dict[str, Any]:
         "width": picture.width,
         "height": picture.height,
         "prompt": picture.prompt,
-        "random_field": made
-        and {
-            "tokens_undecided": made.undecided,
-            "tokens_changed": int(made.changed.sum()),
-            "energy_before": round(made.energy_before, 3),
-            "energy_after": round(made.energy_after, 3),
-        },
+        "random_field": fields[entry.refinement.stage.name] if entry.refinement else None,
+        "random_field_by_stage": fields,
+    }
+
+
+def _field_report(made: Refinement) -> dict[str, Any]:
+    return {
+        "tokens_undecided": made.undecided,
+        "tokens_changed": int(made.changed.sum()),
+        "energy_before": round(made.energy_before, 3),
+        "energy_after": round(made.energy_after, 3),
     }
 
 
@@ -148,16 +154,20 @@ def methods_sheet(comparison: Comparison) -> Image.Image:
 
 
 def changes_sheet(comparison: Comparison) -> Image.Image | None:
-    """The early exit's picture, the field's, and where they differ; None where no field was at work."""
+    """The last field's stage without it, with it, and where they differ; None where no field was at work."""
     entry = comparison.entries.get("markovgen")
     if entry is None or entry.refinement is None:
         return None
     made = entry.refinement
     panels = [
-        (made.plain, "Without the random field", f"step {made.step}, the transformer's own guesses"),
+        (
+            made.plain,
+            "Without the random field",
+            f"{step_name(made.stage, made.step)}, the transformer's own guesses",
+        ),
         (made.refined, "With the random field", "the same step, the same noise"),
         (
-            token_map(made.refined, made.changed.numpy().reshape(comparison.grid)),
+            token_map(made.refined, made.changed.unflatten(0, made.stage.grid).numpy()),  # (n,) -> (h, w)
             "What it changed",
             f"framed: {int(made.changed.sum())} of {made.changed.numel()} tokens",
         ),
@@ -170,16 +180,19 @@ def film_sheet(comparison: Comparison) -> Image.Image | None:
     film = comparison.film
     if not film:
         return None
+    refined = any(column.refined for column in film)
     said = "The full run, cut at a step: by the transformer's own guesses"
-    said += " above, by the random field below." if film[0].refined else "."
-    rows = [[(column.plain, _cut(comparison, column), "") for column in film]]
-    if film[0].refined:
-        rows.append([(column.refined, "", _changed(column)) for column in film if column.refined])
+    said += " above, by the random field below." if refined else "."
+    rows = [[(column.plain, _cut(column), "") for column in film]]
+    if refined:
+        rows.append([(column.refined, "", _changed(column)) if column.refined else _BLANK for column in film])
     return _sheet(comparison, said, [panel for row in rows for panel in row], _SMALL, columns=len(film))
 
 
-def _cut(comparison: Comparison, column: Column) -> str:
-    return f"step {column.step}, the exit" if column.step == comparison.exit_step else f"step {column.step}"
+def _cut(column: Column) -> str:
+    """ "step 18, the exit", "fine 3" above the base."""
+    name = f"fine {column.step}" if column.stage.number else f"step {column.step}"
+    return f"{name}, the exit" if column.is_exit else name
 
 
 def _changed(column: Column) -> str:
@@ -203,6 +216,7 @@ def token_map(image: Image.Image, changed: np.ndarray, side: int = _LARGE) -> Im
 
 Panel = tuple[Image.Image, str, str]
 """Picture, title, text below; lines of the text are parted by line feeds."""
+_BLANK: Panel = (Image.new("RGB", (1, 1), PAPER[0]), "", "")
 
 
 def _sheet(

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from builders import runtime_of, text_encoder, tiny_pipeline, tiny_tokenizer, tiny_transformer
+from builders import runtime_of, text_encoder, tiny_ladder, tiny_pipeline, tiny_tokenizer, tiny_transformer
 from test_zero_gpu import forked
 
 from markovgen_app.compare import FILM_COLUMNS, Column, Comparison, Turn, compare, comparing, film_steps
@@ -33,13 +33,13 @@ def last_of(runtime: Runtime, request: GenerateRequest, methods: tuple[str, ...]
 
 def test_every_method_gives_the_picture_that_it_gives_alone(runtime: Runtime) -> None:
     comparison = last_of(runtime, REQUEST, NAMES)
-    assert tuple(comparison.entries) == NAMES and comparison.grid == (4, 4) and comparison.exit_step == 3
+    assert tuple(comparison.entries) == NAMES and comparison.exit_step == 3
     for name, entry in comparison.entries.items():
         alone = runtime.pipeline(**{**REQUEST.model_dump(), "method": name})
         assert entry.picture.image.tobytes() == alone.images[0].image.tobytes(), name
         assert entry.picture.settings == alone.images[0].settings
         assert entry.picture.transformer_calls == (8 if name == "full" else 3)
-        assert entry.tokens.equal(alone.frames[-1][0])
+        assert entry.tokens.equal(alone.frames[-1][0]) and entry.stage.grid == (4, 4)
         assert entry.confidence.shape == (16,) and 0 <= entry.confidence.min() <= entry.confidence.max() <= 1
         assert entry.speedup == pytest.approx(
             comparison.entries["full"].picture.model_seconds / entry.picture.model_seconds
@@ -87,6 +87,55 @@ def test_the_filmstrip_is_what_the_methods_give_with_that_exit_step(
             assert picture is not None
             assert picture.tobytes() == runtime.pipeline(**fields).images[0].image.tobytes(), (method, column.step)
     assert any(column.changed for column in comparison.film)
+
+
+def test_of_several_stages_the_last_one_is_compared() -> None:
+    ladder = runtime_of(tiny_ladder())
+    comparison = last_of(ladder, REQUEST, ("full", "early-exit", "markovgen"))
+    for name, entry in comparison.entries.items():
+        alone = ladder.pipeline(**{**REQUEST.model_dump(), "method": name})
+        assert entry.picture.image.tobytes() == alone.images[0].image.tobytes() and entry.stage.grid == (8, 8)
+        assert entry.tokens.equal(alone.frames[-1][0]) and entry.confidence.shape == (64,)
+    refined = comparison.entries["markovgen"]
+    base, fine = refined.refinements
+    assert (base.stage.number, base.step, len(base.changed)) == (0, 3, 16)
+    assert (fine.stage.number, fine.step, len(fine.changed)) == (1, 3, 64) and refined.refinement is fine
+    assert fine.refined.tobytes() == refined.picture.image.tobytes() and base.refined.size == (32, 32)
+    assert fine.changed.any() and fine.plain.tobytes() != fine.refined.tobytes()
+    events = list(ladder.pipeline.run(REQUEST.model_copy(update={"method": "markovgen"})))
+    exit_step, before = events[-2], events[-3]
+    assert isinstance(exit_step, StepEvent) and isinstance(before, StepEvent) and exit_step.step.unary is not None
+    assert fine.undecided == int(before.step.mask.sum())
+    field = ladder.pipeline.stages[1].mrf
+    assert field is not None
+    assert fine.energy_after == pytest.approx(float(field.energy(refined.tokens[None], exit_step.step.unary)))
+
+
+def test_the_filmstrip_goes_through_every_stage() -> None:
+    ladder = runtime_of(tiny_ladder())
+    comparison = last_of(ladder, REQUEST, ("full", "early-exit"))
+    base, fine = ([each for each in comparison.film if each.stage.number == number] for number in (0, 1))
+    assert comparison.film == base + fine and [each.step for each in base] == [2, 3, 4, 6, 8]
+    assert [(each.step, each.is_exit) for each in fine] == [(2, False), (3, True), (4, False), (6, False), (8, False)]
+    assert fine[0].label == "filmstrip: super-resolution step 2"
+    assert fine[-1].plain.tobytes() == comparison.entries["full"].picture.image.tobytes()
+    asked = {**REQUEST.model_dump(), "method": "early-exit"}
+    for column in base:
+        alone = ladder.pipeline(**{**asked, "exit_step": column.step, "size": 32})
+        assert column.plain.tobytes() == alone.images[0].image.tobytes()
+    for column in fine:
+        alone = ladder.pipeline(**{**asked, "exit_step": 8, "super_resolution_exit_step": column.step})
+        assert column.plain.tobytes() == alone.images[0].image.tobytes()
+        assert column.refined is not None
+        assert (column.changed > 0) == (column.refined.tobytes() != column.plain.tobytes())
+    assert any(column.changed for column in fine)
+
+
+def test_a_stage_without_a_field_leaves_the_finding_to_the_one_below() -> None:
+    comparison = last_of(runtime_of(tiny_ladder(field=False)), REQUEST, ("full", "markovgen"))
+    entry = comparison.entries["markovgen"]
+    assert [each.stage.number for each in entry.refinements] == [0] and entry.stage.number == 1
+    assert [column.refined is None for column in comparison.film] == [False] * 5 + [True] * 5
 
 
 def test_the_filmstrip_has_few_columns_the_exit_and_the_end_among_them() -> None:

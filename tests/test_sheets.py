@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import runtime_of, text_encoder, tiny_pipeline, tiny_tokenizer, tiny_transformer
+from builders import runtime_of, text_encoder, tiny_ladder, tiny_pipeline, tiny_tokenizer, tiny_transformer
 from PIL import Image
 
 from markovgen_app import sheets
@@ -20,9 +20,11 @@ from markovgen_app.pipeline import MarkovGenPipeline
 from markovgen_app.requests import GenerateRequest
 
 
-def compared(*methods: str, field: bool = True, prompt: str = "a panda") -> Comparison:
-    pipeline = tiny_pipeline() if field else MarkovGenPipeline(tiny_transformer(), tiny_tokenizer(), text_encoder())
-    runtime = runtime_of(pipeline)
+def compared(
+    *methods: str, field: bool = True, prompt: str = "a panda", pipeline: MarkovGenPipeline | None = None
+) -> Comparison:
+    bare = None if field else MarkovGenPipeline(tiny_transformer(), tiny_tokenizer(), text_encoder())
+    runtime = runtime_of(pipeline or bare or tiny_pipeline())
     *_, comparison = compare(runtime, GenerateRequest(prompt=prompt, steps=8, exit_step=3, seed=5), methods)
     assert isinstance(comparison, Comparison)
     return comparison
@@ -94,6 +96,22 @@ def test_changes_and_film_are_there_only_where_something_is_to_show(all_methods:
     strip = sheets.film_sheet(bare)
     assert strip is not None and strip.height < film.height, "one row without a field"
     assert sheets.film_sheet(compared("early-exit", "halton")) is None
+
+
+def test_of_several_stages_the_last_one_with_a_field_is_shown() -> None:
+    comparison = compared("full", "markovgen", pipeline=tiny_ladder())
+    made = comparison.entries["markovgen"].refinement
+    page = sheets.changes_sheet(comparison)
+    assert made is not None and page is not None and holds(page, made.refined, 384) and made.refined.size == (64, 64)
+    assert sheets.changed_text(made).endswith(" tokens left at super-resolution step 3 came out differently")
+    report = sheets.entry_report(comparison.entries["markovgen"])
+    assert list(report["random_field_by_stage"]) == ["base", "super-resolution"]
+    assert report["random_field"] == report["random_field_by_stage"]["super-resolution"]
+    lacking = compared("full", "markovgen", pipeline=tiny_ladder(field=False))
+    made, film = lacking.entries["markovgen"].refinement, sheets.film_sheet(lacking)
+    page = sheets.changes_sheet(lacking)
+    assert made is not None and page is not None and holds(page, made.plain, 384) and made.plain.size == (32, 32)
+    assert film is not None and all(holds(film, column.plain, 160) for column in lacking.film)
 
 
 def test_a_folder_holds_one_comparison(all_methods: Comparison, tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 from PIL import Image
 
-from markovgen_app.compare import Column, Comparison, Entry, Refinement, Turn
+from markovgen_app.compare import Column, Comparison, Entry, Refinement, Turn, step_name
 from markovgen_app.events import Result, StepEvent
+from markovgen_app.ladder import Level
 from markovgen_app.methods import EXPLAINED, TITLES
 from markovgen_app.requests import GenerateRequest
 from markovgen_app.sheets import changed_text, entry_report, methods_sheet, steps_text
@@ -24,7 +25,7 @@ class ComparisonRun:
     """Collects one comparison for the tab.
 
     Args:
-        grid: rows and columns of tokens.
+        grid: rows and columns of the base's tokens.
         metadata: whether the PNG files carry their settings.
     """
 
@@ -57,13 +58,13 @@ class ComparisonRun:
         request = comparison.request
         slowest = max(entry.picture.model_seconds for entry in comparison.entries.values())
         cards = {name: self.value["cards"][name] | _entry(entry, slowest) for name, entry in comparison.entries.items()}
-        made = [entry.refinement for entry in comparison.entries.values() if entry.refinement is not None]
+        made = [refinement for entry in comparison.entries.values() for refinement in entry.refinements]
         return {
             "final": True,
             "cards": cards,
             "seed": request.seed,
             "exit_step": comparison.exit_step,
-            "field": _field(made[0]) if made else None,
+            "field": _field(*made) if made else None,
             "equal": equal_lines(comparison),
             "differs": different_lines(comparison),
             "link": comparison_link(self.request.model_copy(update={"seed": request.seed}), list(comparison.entries)),
@@ -100,6 +101,7 @@ def _turn(event: StepEvent | Result, alone: GenerateRequest, *, metadata: bool) 
         "fraction": event.fraction,
         "src": preview_url(event.images[0]),
         "tokens": pack_tokens(step.confidence[0], step.mask[0]),
+        "stage": _above(event.stage),
     }
 
 
@@ -116,13 +118,22 @@ def _entry(entry: Entry, slowest: float) -> dict[str, Any]:
         "sure": f"{report['mean_confidence']:.2f}",
         "codes": entry.tokens.tolist(),
         "tokens": pack_tokens(entry.confidence, entry.confidence < 0),
+        "stage": _above(entry.stage),
     }
 
 
-def _field(made: Refinement) -> dict[str, Any]:
-    """What the random field did."""
+def _above(stage: Level) -> dict[str, Any] | None:
+    """What tells a stage from the base, whose grid the value holds; None for the base itself."""
+    return {"number": stage.number, "grid": list(stage.grid)} if stage.number else None
+
+
+def _field(*refinements: Refinement) -> dict[str, Any]:
+    """What the random field of the last stage did, and in a few words those of the stages below."""
+    *below, made = refinements
     drop = made.energy_before - made.energy_after
     return {
+        "stage": _above(made.stage),
+        "below": [changed_text(each) for each in below],
         "said": changed_text(made),
         "changed": made.changed.int().tolist(),
         "before": _number(made.energy_before),
@@ -130,13 +141,16 @@ def _field(made: Refinement) -> dict[str, Any]:
         "verdict": f"{_number(abs(drop))} nats {'lower: they fit together better' if drop >= 0 else 'higher'}",
         "plain": preview_url(made.plain),
         "refined": preview_url(made.refined),
-        "step": made.step,
+        "name": step_name(made.stage, made.step).capitalize(),
     }
 
 
 def _film_column(column: Column) -> dict[str, Any]:
     return {
         "step": column.step,
+        "stage": _above(column.stage),
+        "name": step_name(column.stage, column.step).capitalize(),
+        "exit": column.is_exit,
         "plain": preview_url(column.plain),
         "refined": preview_url(column.refined) if column.refined else None,
         "changed": column.changed,
@@ -154,24 +168,32 @@ def equal_lines(comparison: Comparison) -> list[str]:
         "Each method was really run by itself. They took turns step by step, so whatever else the machine did met all.",
     ]
     if len(sharing) > 1:
-        lines.insert(1, f"{_listed(sharing)} share every token up to step {comparison.exit_step}.")
+        base = " of the base" * any(entry.stage.number for entry in comparison.entries.values())
+        lines.insert(1, f"{_listed(sharing)} share every token up to step {comparison.exit_step}{base}.")
     return lines
 
 
 def different_lines(comparison: Comparison) -> list[str]:
     """What the methods do differently, and what their times count."""
     request, step = comparison.request, comparison.exit_step
+    cut = f"stops after step {step} of {request.steps}"
     said = {
         "full": f"Full takes all {request.steps} steps.",
-        "early-exit": f"Early exit stops after step {step} of {request.steps}: the transformer's guesses stand.",
-        "markovgen": f"MarkovGen stops after step {step} of {request.steps}: the random field decides what is left.",
+        "early-exit": f"Early exit {cut}: the transformer's guesses stand.",
+        "markovgen": f"MarkovGen {cut}: the random field decides what is left.",
         "rescheduled": f"Rescheduled plans {step} steps from the start, with a schedule and a ramp over those.",
         "halton": f"Halton takes {step} steps in a fixed order, whatever the transformer is sure of.",
     }
     return [
-        *(said[name] for name in comparison.entries),
+        *(said[name] + _done_above(entry) for name, entry in comparison.entries.items()),
         "Model time counts text, transformer, random field and decoding the picture; not previews, filmstrip, waiting.",
     ]
+
+
+def _done_above(entry: Entry) -> str:
+    """ " Then it takes 3 of 8 steps of super-resolution."; nothing where the base is the last stage."""
+    _, *above = entry.steps.items()
+    return "".join(f" Then it takes {done} of {planned} steps of {stage}." for stage, (done, planned) in above)
 
 
 def _listed(names: Sequence[str]) -> str:

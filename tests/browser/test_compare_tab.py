@@ -245,6 +245,33 @@ def test_what_the_field_changed_can_be_seen(open_page: OpenPage) -> None:
     expect(tab(page).locator(".mg-marks")).to_be_visible()
 
 
+def test_two_stages_are_compared_by_the_tokens_of_the_last(open_page: OpenPage, ladder_url: str) -> None:
+    page = open_page(LINK, address=ladder_url)
+    compare(page)
+    expect(card(page, "Full").locator("dd").first).to_have_text("8 of 8 + 8 of 8")
+    expect(tab(page).locator(".mg-difference")).to_have_text(re.compile(r"^\d+ of 64 tokens differ\.$"))
+    expect(tab(page).locator(".mg-field-said")).to_have_text(
+        re.compile(r"tokens left at step 6 came out .* tokens left at super-resolution step 3 came out differently")
+    )
+    press(page, "Confidence")
+    heat = card(page, "Full").locator(".mg-heat")
+    expect(heat).to_be_visible()
+    shades = heat.evaluate(
+        "(canvas) => Array.from({ length: 64 }, (_, at) =>"
+        " canvas.getContext('2d').getImageData(64 * (at % 8) + 32, 64 * Math.floor(at / 8) + 32, 1, 1).data[3])"
+    )
+    assert any(left != right for left, right in zip(shades[::2], shades[1::2], strict=True)), "tokens of 64 px, not 128"
+    step = tab(page).get_by_role("button", name=re.compile("^Super-resolution step 3, "))
+    expect(step).to_contain_text("fine 3, the exit")
+    step.click()
+    expect(step).to_have_attribute("aria-pressed", "true")
+    expect(tab(page).get_by_label("Left", exact=True)).to_have_value("plain 1.3")
+    expect(slider(page)).to_have_attribute(
+        "aria-label",
+        "Line between Super-resolution step 3, without the field and Super-resolution step 3, with the field",
+    )
+
+
 def test_pictures_and_the_grid_are_downloaded(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page(LINK)
     compare(page)

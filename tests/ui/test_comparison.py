@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import runtime_of, text_encoder, tiny_pipeline, tiny_tokenizer, tiny_transformer
+from builders import runtime_of, text_encoder, tiny_ladder, tiny_pipeline, tiny_tokenizer, tiny_transformer
 from PIL import Image
 
 from markovgen_app.compare import Column, Comparison, Turn, compare
@@ -32,7 +32,7 @@ def runtime() -> Runtime:
 
 
 def picture(source: str) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(source.removeprefix("data:image/png;base64,"))))
+    return Image.open(io.BytesIO(base64.b64decode(source.partition(";base64,")[2])))
 
 
 def followed(runtime: Runtime, *methods: str, metadata: bool = True) -> tuple[list[dict], list]:
@@ -88,6 +88,35 @@ def test_the_findings_are_those_of_the_comparison(runtime: Runtime) -> None:
     assert value["link"] == comparison_link(REQUEST, NAMES)
     assert json.loads(value["settings"])["methods"] == list(NAMES)
     assert picture(value["sheet"]).size[0] > 3 * 384 and value["file"] == "an-owl"
+
+
+def test_every_part_says_whose_tokens_it_is_about() -> None:
+    runtime = runtime_of(tiny_ladder())
+    values, events = followed(runtime, "full", "early-exit", "markovgen")
+    for value, event in zip(values, events, strict=True):
+        if isinstance(event, Turn) and not isinstance(event.event, Result):
+            card, above = value["cards"][event.method], event.event.stage.number > 0
+            assert card["stage"] == ({"number": 1, "grid": [8, 8]} if above else None)
+            assert len(base64.b64decode(card["tokens"])) == (64 if above else 16)
+    value, comparison = values[-1], events[-1]
+    assert isinstance(comparison, Comparison) and value["grid"] == [4, 4]
+    for name, card in value["cards"].items():
+        assert card["codes"] == comparison.entries[name].tokens.tolist() and len(card["codes"]) == 64
+        assert card["stage"]["grid"] == [8, 8] and len(base64.b64decode(card["tokens"])) == 64
+    told = value["field"]
+    assert told["name"] == "Super-resolution step 3" and told["stage"]["grid"] == [8, 8] and len(told["changed"]) == 64
+    assert len(told["below"]) == 1 and "left at step 3 came" in told["below"][0]
+    assert "left at super-resolution step 3 came" in told["said"]
+    assert [(cut["name"], cut["stage"], cut["exit"]) for cut in value["film"]][4:7] == [
+        ("Step 8", None, False),
+        ("Super-resolution step 2", {"number": 1, "grid": [8, 8]}, False),
+        ("Super-resolution step 3", {"number": 1, "grid": [8, 8]}, True),
+    ]
+    assert "Full, Early exit and MarkovGen share every token up to step 3 of the base." in value["equal"]
+    assert value["differs"][0] == "Full takes all 8 steps. Then it takes 8 of 8 steps of super-resolution."
+    assert value["differs"][2].endswith("Then it takes 3 of 8 steps of super-resolution.")
+    lacking, _ = followed(runtime_of(tiny_ladder(field=False)), "full", "markovgen")
+    assert lacking[-1]["field"]["stage"] is None and len(lacking[-1]["field"]["changed"]) == 16
 
 
 def test_settings_stay_out_of_the_files_on_request(runtime: Runtime) -> None:

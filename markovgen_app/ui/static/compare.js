@@ -1,6 +1,7 @@
 // The comparison. Python sends its whole state in `props.value` (ui/comparison.py); this draws it and keeps the session's.
-// value = {run, final, prompt, grid: [h, w], cards: {method: {title, explained, label, fraction, src, tokens, …}}, film: [{step,
-//   plain, refined, changed}], and at the end seed, exit_step, field, equal, differs, link, settings, sheet, file}
+// value = {run, final, prompt, grid: [h, w], cards: {method: {title, explained, label, fraction, src, tokens, stage, …}}, film: [{step,
+//   stage, name, exit, plain, refined, changed}], and at the end seed, exit_step, field, equal, differs, link, settings, sheet, file}
+// A stage is {number, grid} of what is finer than the base, whose grid is the value's; null, or nothing, for the base.
 const $ = (selector) => element.querySelector(selector);
 const stage = $(".mg-comparison"), cards = $(".mg-cards"), strip = $(".mg-cut-strip"), shelves = $(".mg-shelves");
 const slider = divided($(".mg-divide"));
@@ -20,19 +21,25 @@ function text(selector, content) {
   node.hidden = !content;
 }
 
+// Rows and columns of a card, a column of the film, or the field.
+const gridOf = (part, value) => part.stage?.grid ?? value.grid;
+const cutKey = ({ step, stage }) => (stage ? `${stage.number}.${step}` : `${step}`);
+const cutName = ({ step, name }) => name ?? `Step ${step}`;
+
 // ---- what the slider can show: pictures by key ---------------------------------------------------------------------
 
 function sources(value) {
   const found = {};
   for (const [name, card] of Object.entries(value.cards))
-    if (card.src) found[name] = { name: card.title, src: card.src, codes: card.codes };
+    if (card.src) found[name] = { name: card.title, src: card.src, codes: card.codes, grid: gridOf(card, value) };
   if (value.field) {
-    found.unrefined = { name: `Step ${value.field.step}, the field left out`, src: value.field.plain };
-    found.refined = { name: `Step ${value.field.step}, the field's choice`, src: value.field.refined };
+    found.unrefined = { name: `${cutName(value.field)}, the field left out`, src: value.field.plain };
+    found.refined = { name: `${cutName(value.field)}, the field's choice`, src: value.field.refined };
   }
   for (const cut of value.film) {
-    found[`plain ${cut.step}`] = { name: cut.refined ? `Step ${cut.step}, without the field` : `Step ${cut.step}`, src: cut.plain, film: true };
-    if (cut.refined) found[`refined ${cut.step}`] = { name: `Step ${cut.step}, with the field`, src: cut.refined, film: true };
+    const key = cutKey(cut), name = cutName(cut);
+    found[`plain ${key}`] = { name: cut.refined ? `${name}, without the field` : name, src: cut.plain, film: true };
+    if (cut.refined) found[`refined ${key}`] = { name: `${name}, with the field`, src: cut.refined, film: true };
   }
   for (const source of Object.values(found)) source.alt = `${value.prompt} (${source.name})`;
   return found;
@@ -44,11 +51,14 @@ function firstPair(value) {
   return liked.every((name) => made.includes(name)) ? liked : [made[0], made[made.length - 1]];
 }
 
-// Which tokens differ between two sources: flags, or null where that is not known.
+// Which tokens differ between two sources, {flags, count, grid}; of the film it is only known how many, else nothing is.
 function difference(value, left, right) {
-  if (left.codes && right.codes) return left.codes.map((code, at) => code !== right.codes[at]);
-  const keys = store.pair.join();
-  return value.field && (keys === "unrefined,refined" || keys === "refined,unrefined") ? value.field.changed : null;
+  const counted = (flags, grid) => ({ flags, count: flags.filter(Boolean).length, grid });
+  if (left.codes && right.codes) return counted(left.codes.map((code, at) => code !== right.codes[at]), left.grid);
+  const keys = [...store.pair].sort().join();
+  if (keys === "refined,unrefined") return counted(value.field.changed, gridOf(value.field, value));
+  const cut = value.film.find((each) => keys === `plain ${cutKey(each)},refined ${cutKey(each)}`);
+  return cut && { count: cut.changed, grid: gridOf(cut, value) };
 }
 
 function renderCloser(value) {
@@ -72,12 +82,9 @@ function renderCloser(value) {
     select.value = store.pair[Number(select.dataset.side)];
   }
   slider.show(left, right);
-  const differs = difference(value, left, right);
-  const count = differs && differs.filter(Boolean).length;
-  slider.mark(store.overlay === "changed" && count ? differs : null, value.grid);
-  const cut = value.film.find(({ step }) => store.pair.join() === `plain ${step},refined ${step}`);
-  const apart = cut ? cut.changed : count;
-  $(".mg-difference").textContent = apart == null ? "" : apart ? `${apart} of ${value.grid[0] * value.grid[1]} tokens differ.` : "The same to the last token.";
+  const apart = difference(value, left, right);
+  slider.mark(store.overlay === "changed" && apart?.count ? apart.flags : null, apart?.grid);
+  $(".mg-difference").textContent = !apart ? "" : apart.count ? `${apart.count} of ${apart.grid[0] * apart.grid[1]} tokens differ.` : "The same to the last token.";
 }
 
 // ---- cards ---------------------------------------------------------------------------------------------------------
@@ -121,8 +128,8 @@ function renderCard(node, card, value, state) {
   const heat = part(".mg-heat");
   const changed = store.overlay === "changed" && node.dataset.method === "markovgen" && value.field;
   heat.hidden = !(changed || (store.overlay === "heat" && card.tokens));
-  if (changed) paintFrames(heat, value.field.changed, value.grid, true);
-  else if (!heat.hidden) paintHeat(heat, card.tokens, value.grid);
+  if (changed) paintFrames(heat, value.field.changed, gridOf(value.field, value), true);
+  else if (!heat.hidden) paintHeat(heat, card.tokens, gridOf(card, value));
 }
 
 function legend(value) {
@@ -177,13 +184,13 @@ function render() {
 function renderField(made) {
   $(".mg-field").hidden = !made;
   if (!made) return;
-  $(".mg-field-said").textContent = `${made.said}, by the same noise.`;
+  $(".mg-field-said").textContent = `${[...(made.below ?? []), made.said].join(". ")}, by the same noise.`;
   element.querySelectorAll(".mg-field dd").forEach((each, at) => (each.textContent = [made.before, made.after][at]));
   $(".mg-verdict").textContent = made.verdict;
 }
 
 function renderFilm(value) {
-  const film = value.film, refined = film.length && film[0].refined;
+  const film = value.film, refined = film.some((cut) => cut.refined);
   $(".mg-cuts").hidden = !film.length;
   if (!film.length) return;
   $(".mg-cuts .mg-how").textContent = refined
@@ -193,14 +200,14 @@ function renderFilm(value) {
   if (strip.dataset.run !== value.run || strip.childElementCount !== film.length + 1) {
     strip.dataset.run = value.run;
     strip.innerHTML = `<div class="mg-cut-names" aria-hidden="true"><i></i><span>without the field</span><span>with the field</span></div>${film
-      .map((cut) => `<button type="button" data-step="${cut.step}"><b></b>${[cut.plain, cut.refined].map((src) => (src ? `<img alt="" src="${src}">` : "")).join("")}<span>${cut.refined ? `${cut.changed} differ` : ""}</span></button>`)
+      .map((cut) => `<button type="button" data-cut="${cutKey(cut)}"><b></b>${(refined ? [cut.plain, cut.refined] : [cut.plain]).map((src) => (src ? `<img alt="" src="${src}">` : "<i></i>")).join("")}<span>${cut.refined ? `${cut.changed} differ` : ""}</span></button>`)
       .join("")}`;
   }
-  for (const button of strip.querySelectorAll("button")) {
-    const step = Number(button.dataset.step);
-    button.querySelector("b").textContent = step === value.exit_step ? `${step}, the exit` : step;
-    button.setAttribute("aria-label", `Step ${step}, ${button.lastChild.textContent}`);
-    button.setAttribute("aria-pressed", !!store.pair && store.pair[0] === `plain ${step}`);
+  for (const cut of film) {
+    const button = strip.querySelector(`[data-cut="${cutKey(cut)}"]`), name = cut.stage ? `fine ${cut.step}` : cut.step;
+    button.querySelector("b").textContent = cut.exit ?? cut.step === value.exit_step ? `${name}, the exit` : name;
+    button.setAttribute("aria-label", `${cutName(cut)}, ${button.lastChild.textContent}`);
+    button.setAttribute("aria-pressed", !!store.pair && store.pair[0] === `plain ${cutKey(cut)}`);
   }
 }
 
@@ -272,9 +279,9 @@ element.addEventListener("click", (event) => {
   if (!button) return;
   const card = button.closest(".mg-card");
   if (button.dataset.act) return acts[button.dataset.act](button, card && store.value.cards[card.dataset.method]);
-  if (button.dataset.step) {
-    const cut = store.value.film.find(({ step }) => step === Number(button.dataset.step));
-    return pair(`plain ${cut.step}`, cut.refined ? `refined ${cut.step}` : "full");
+  if (button.dataset.cut) {
+    const cut = store.value.film.find((each) => cutKey(each) === button.dataset.cut);
+    return pair(`plain ${cutKey(cut)}`, cut.refined ? `refined ${cutKey(cut)}` : "full");
   }
   const known = [...store.past, ...store.examples].find(({ run }) => run === button.dataset.run);
   if (!known) return;
