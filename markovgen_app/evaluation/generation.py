@@ -9,67 +9,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
 from ..data.scenes import Scene
 from ..errors import UserError
 from ..events import Result
-from ..models.scorer import Reading, Scorer
+from ..models.scorer import Scorer
 from ..pipeline import MarkovGenPipeline
 from ..requests import MAX_SEED, GenerateRequest
 from .exits import EARLY_EXIT, Variant, finalised
-from .judging import Seen, look
+from .judging import look
+from .kept import Kept, Made, Shown
 from .output import progress
 
 _TIMED = 12
-
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """What is kept of one picture: its tokens (n,), which make it again, and what the scorer saw in it.
-
-    Time and calls are only there where it was run by itself.
-    """
-
-    tokens: Tensor
-    features: np.ndarray
-    reading: Reading
-    model_seconds: float | None = None
-    transformer_calls: int | None = None
-
-
-@dataclass
-class Made:
-    """What one method made, seed by seed, prompt by prompt."""
-
-    shown: list[Shown] = field(default_factory=list)
-
-    @property
-    def tokens(self) -> Tensor:
-        """Of all pictures, (M, n)."""
-        return torch.stack([each.tokens for each in self.shown])
-
-    @property
-    def seen(self) -> Seen:
-        """What the scorer saw in all pictures."""
-        return Seen([each.reading for each in self.shown], np.stack([each.features for each in self.shown]))
-
-    @property
-    def model_seconds(self) -> list[float]:
-        """Of the pictures that were run by themselves."""
-        return [each.model_seconds for each in self.shown if each.model_seconds is not None]
-
-    @property
-    def transformer_calls(self) -> list[int]:
-        """Of the pictures that were run by themselves."""
-        return [each.transformer_calls for each in self.shown if each.transformer_calls is not None]
+_ENLARGED = "enlarged"  # no method's name
 
 
 def parse_methods(text: str) -> dict[str, dict[str, Any]]:
@@ -166,38 +124,60 @@ def generate(
     scenes: Sequence[Scene],
     seeds: Sequence[int],
     methods: Mapping[str, Mapping[str, Any]],
+    kept: Kept | None = None,
 ) -> tuple[dict[str, Made], Made | None]:
     """Pictures of every scene's caption, with every seed, by every method in turn.
 
     The first `_TIMED` prompts of each seed are run method by method, which is where times and calls come from. After
     them, methods that leave the loop of `full` early get their pictures from one run of it (see `exits`).
 
+    Args:
+        kept: prompts that a stopped evaluation was done with; those that are done now are added.
+
     Returns:
         what each method made; and the first method's base pictures enlarged to its size, with the base's tokens, where
         it goes on to finer stages.
+
+    Raises:
+        UserError: what is done cannot be kept.
     """
-    made = {name: Made() for name in methods}
-    enlarged = Made()
-    first = next(iter(methods))
-    size = grid_of(pipeline, methods[first])[1] * pipeline.tokenizer.factor
+    made: dict[str, Made] = {}
     shared = exits_of_full(pipeline, methods)
     for seed, index in progress(list(product(seeds, range(len(scenes)))), "prompts"):
         requests = {name: request_for(scenes[index], seed, index, fields) for name, fields in methods.items()}
-        together = shared if index >= _TIMED else {}
-        for name, tokens in tokens_of_exits(pipeline, requests, together).items():
-            made[name].shown.append(_shown(scorer, picture_of(pipeline, tokens), tokens))
-        for name in methods:
-            if name in together:
-                continue
-            result, base = _run(pipeline, requests[name])
-            picture = result.images[0]
-            tokens = result.frames[-1][0].cpu()
-            made[name].shown.append(
-                _shown(scorer, picture.image, tokens, picture.model_seconds, picture.transformer_calls)
-            )
-            if name == first and base is not None:
-                enlarged.shown.append(_shown(scorer, enlarged_picture(pipeline, base, size), base))
-    return made, enlarged if enlarged.shown else None
+        key = next(iter(requests.values()))
+        shown = kept.get(key) if kept else None
+        if shown is None:
+            shown = _shown_of_prompt(pipeline, scorer, requests, shared if index >= _TIMED else {})
+            if kept:
+                kept.add(key, shown)
+        for name, each in shown.items():
+            made.setdefault(name, Made()).shown.append(each)
+    return {name: made[name] for name in methods}, made.get(_ENLARGED)
+
+
+def _shown_of_prompt(
+    pipeline: MarkovGenPipeline,
+    scorer: Scorer,
+    requests: Mapping[str, GenerateRequest],
+    together: Mapping[str, Variant | None],
+) -> dict[str, Shown]:
+    """What every method makes of one prompt, and the first one's base picture enlarged, by name."""
+    shown = {
+        name: _shown(scorer, picture_of(pipeline, tokens), tokens)
+        for name, tokens in tokens_of_exits(pipeline, requests, together).items()
+    }
+    first = next(iter(requests))
+    for name, request in requests.items():
+        if name in together:
+            continue
+        result, base = _run(pipeline, request)
+        picture = result.images[0]
+        tokens = result.frames[-1][0].cpu()  # (1, n) -> (n,)
+        shown[name] = _shown(scorer, picture.image, tokens, picture.model_seconds, picture.transformer_calls)
+        if name == first and base is not None:
+            shown[_ENLARGED] = _shown(scorer, enlarged_picture(pipeline, base, picture.width), base)
+    return shown
 
 
 def _run(pipeline: MarkovGenPipeline, request: GenerateRequest) -> tuple[Result, Tensor | None]:

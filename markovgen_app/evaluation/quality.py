@@ -60,7 +60,7 @@ def reference_for(
     real = SceneDataset(scenes.seed + _REFERENCE_SEED, size, scenes.split, scenes.vocabulary)
     look_of_the_world = hashlib.blake2b(b"".join(real[index][1].tobytes() for index in range(8)), digest_size=4)
     key = f"{look_of_the_world.hexdigest()}-{scenes.split}-{len(scenes.nouns)}-{count}"
-    path = cache / f"real-{key}-{_checksum(scorer, pipeline.tokenizer)}.safetensors" if cache else None
+    path = cache / f"real-{key}-{checksum(scorer, pipeline.tokenizer)}.safetensors" if cache else None
     if path and path.is_file():
         stored = load_file(path)
     else:
@@ -79,7 +79,8 @@ def reference_for(
     return Reference(grid, metrics.FrechetReference(values), metrics.KernelReference(values), bigrams, groups)
 
 
-def _checksum(*models: torch.nn.Module) -> str:
+def checksum(*models: torch.nn.Module) -> str:
+    """What tells the weights of models from others', 16 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=8)
     for model in models:
         for tensor in model.state_dict().values():

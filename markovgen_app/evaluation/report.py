@@ -22,6 +22,7 @@ from PIL import Image
 from ..data.scenes import SceneDataset
 from ..errors import UserError
 from ..models.scorer import Scorer
+from ..pictures import writable_folder
 from ..pipeline import MarkovGenPipeline
 from ..runtime import choose_device, load_runtime
 from ..settings import DEFAULT_MODEL, load_settings
@@ -37,9 +38,11 @@ from .generation import (
     picture_of,
 )
 from .judging import encode, load_scorer, look, scenes_for
+from .kept import Kept
 from .output import command_line, pairs_sheet, plain, sheet, text_table, write_report
 from .quality import REFERENCES, quality, reconstruction, reference_for
 
+_FOLDER = Path("runs/evaluation")
 _SHOWN = 16
 """Prompts, or scenes, of which pictures are shown."""
 _ROWS = 8
@@ -67,6 +70,7 @@ def evaluate(
     draws: int = 1000,
     distance_draws: int = 300,
     cache: Path | None = None,
+    kept: Kept | None = None,
 ) -> tuple[dict[str, Any], list[Example]]:
     """Judge methods on the first `images` held-out prompts, each with every seed.
 
@@ -80,6 +84,7 @@ def evaluate(
         reconstructions: scenes on which to measure the tokenizer; 0 leaves that out.
         draws, distance_draws: bootstrap resamples, for accuracies and for distances.
         cache: folder that keeps what is known of the real pictures.
+        kept: what a stopped evaluation was done with, and this one will be.
 
     Returns:
         the report, ready for JSON, and the first prompts with their pictures at the first seed.
@@ -95,7 +100,7 @@ def evaluate(
         grid: reference_for(pipeline, scorer, dataset, grid, references, cache)
         for grid in dict.fromkeys(grids.values())
     }
-    made, enlarged = generate(pipeline, scorer, scenes, seeds, methods)
+    made, enlarged = generate(pipeline, scorer, scenes, seeds, methods, kept)
 
     reference = next(iter(by_grid.values()))
     size = reference.grid[1] * pipeline.tokenizer.factor
@@ -185,7 +190,7 @@ def main(
     columns_path: Path | None = None,
     out: Path | None = None,
 ) -> None:
-    """`markovgen evaluate`: print the quality table, or one JSON object.
+    """`markovgen evaluate`: print the quality table, or one JSON object; a stopped one goes on where it was.
 
     Args:
         model: checkpoint, the settings' one if not given.
@@ -204,6 +209,9 @@ def main(
         chosen, numbers = parse_methods(methods), parse_seeds(seeds)
         if images < 2:
             raise UserError(f"Images must be 2 or more, not {images}: intervals need several prompts.")
+        for path in (sheet_path, pairs_path, columns_path, out):
+            if path:
+                writable_folder(path.parent)  # before the work, not after
         settings = load_settings(model=model, mrf=mrf, device=device)
         scorer = load_scorer(scorer_folder, choose_device(settings.device))
         runtime = load_runtime(settings)
@@ -212,6 +220,7 @@ def main(
             scenes, size = scenes_for(runtime.pipeline, scorer, split), runtime.pipeline.sizes[-1]
             originals = [scenes.render(scenes.scene(index), size) for index in range(_SHOWN)]
             pairs_sheet(runtime.pipeline.tokenizer, originals, pairs_path)
+        kept = Kept.of(runtime.pipeline, scorer, chosen, _FOLDER)
         report, examples = evaluate(
             runtime.pipeline,
             scorer,
@@ -221,7 +230,8 @@ def main(
             split=split,
             references=references,
             reconstructions=reconstructions,
-            cache=Path("runs/evaluation"),
+            cache=_FOLDER,
+            kept=kept,
         )
         again = command(
             methods,
@@ -244,6 +254,7 @@ def main(
             sheet(pictures, columns_path, len(pictures), len(rows[0].pictures))
         if out:
             write_report(report, out)
+        kept.remove()
     print(json.dumps(report) if as_json else text_table(report))
 
 

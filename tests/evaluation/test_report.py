@@ -188,6 +188,9 @@ def test_the_command_prints_one_object_or_a_table_and_writes_files(tmp_path, mon
     scene = SceneDataset(0, split="test").scene(8)
     assert pairs.shape == (128, 256, 3) and np.array_equal(pairs[64:96, :32], SceneDataset().render(scene, 32))
     assert not np.array_equal(pairs[96:, :32], pairs[64:96, :32])
+    assert not list(tmp_path.rglob("unfinished*"))
+    with pytest.raises(UserError, match="is a file, not a folder"):
+        report.main(model, "full:steps=2", 2, "0", out=tmp_path / "a/report.json/b.json", **options)
     with pytest.raises(UserError, match="2 or more"):
         report.main(model, "full", 1, "0", **options)
 
