@@ -64,9 +64,14 @@ def bootstrap_shares(
     outcomes: Array, raters: Array, prompts: Array, rng: np.random.Generator, draws: int = 1000
 ) -> list[tuple[float, float]]:
     """The 95 % percentile intervals of the columns' means of outcomes (n, k), raters and prompts drawn anew."""
-    weights = _drawn(raters, rng, draws) * _drawn(prompts, rng, draws)  # (draws, n)
+    weights = drawn(raters, rng, draws) * drawn(prompts, rng, draws)  # (draws, n)
     totals = weights.sum(axis=1)
     means = (weights @ outcomes)[totals > 0] / totals[totals > 0, None]  # (draws, k)
+    return percentiles(means)
+
+
+def percentiles(means: Array) -> list[tuple[float, float]]:
+    """The 95 % percentile intervals of the columns of means (draws, k)."""
     low, high = np.quantile(means, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
     return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
 
@@ -101,7 +106,7 @@ def occupied(clusters: Array) -> int:
     return int((np.bincount(clusters) > 0).sum())
 
 
-def _drawn(clusters: Array, rng: np.random.Generator, draws: int) -> Array:
+def drawn(clusters: Array, rng: np.random.Generator, draws: int) -> Array:
     """How often each answer's cluster is drawn, (draws, n)."""
     names, places = np.unique(clusters, return_inverse=True)
     return rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)[:, places]

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from .intervals import Array, effective_wilson, occupied, one_way_covariance
+from .intervals import Array, drawn, effective_wilson, occupied, one_way_covariance, percentiles
 
 FIRST, INDIFFERENT, SECOND = range(3)
 
 
 def verdicts(counts: Array) -> Array:
-    """The outcome (items,) that more than half of an item's votes gave, of counts (items, 3); else INDIFFERENT."""
-    most = 2 * counts.max(axis=1, initial=0) > counts.sum(axis=1)
-    return np.where(most, counts.argmax(axis=1), INDIFFERENT)
+    """The outcome (…, items) that more than half of an item's votes gave, of counts (…, items, 3); else INDIFFERENT."""
+    most = 2 * counts.max(axis=-1, initial=0) > counts.sum(axis=-1)
+    return np.where(most, counts.argmax(axis=-1), INDIFFERENT)
 
 
 def pivots(counts: Array) -> Array:
@@ -65,3 +65,27 @@ def majority_intervals(counts: Array, outcomes: Array, raters: Array) -> list[tu
         effective_wilson(float(share), float(spread), items, float(free))
         for share, spread, free in zip(shares, variance, degrees, strict=True)
     ]
+
+
+def bootstrap_majorities(
+    outcomes: Array, raters: Array, items: Array, needed: int, rng: np.random.Generator, draws: int = 1000
+) -> list[tuple[float, float] | None]:
+    """The 95 % percentile intervals of the shares (3,) of verdicts, raters and items drawn anew.
+
+    `outcomes`, `raters` and `items` (votes,) are all votes on a pair, also on items with fewer than the `needed` ones.
+    Each draw is analysed as the study is: a rater who is drawn twice votes twice, and items with `needed` votes or more
+    have a verdict. None where no draw has such an item.
+    """
+    names, places = np.unique(items, return_inverse=True)
+    cells, starts = np.unique(np.sort(3 * places + outcomes), return_index=True)
+    by_cell = drawn(raters, rng, draws)[:, np.argsort(3 * places + outcomes)]  # (draws, votes)
+    counts = np.zeros((draws, 3 * len(names)), int)
+    counts[:, cells] = np.add.reduceat(by_cell, starts, axis=1)
+    counts = counts.reshape(draws, len(names), 3)  # (draws, items, outcomes)
+    weights = drawn(np.arange(len(names)), rng, draws) * (counts.sum(axis=2) >= needed)  # (draws, items)
+    totals = weights.sum(axis=1)
+    if not totals.any():
+        return [None] * 3
+    found = verdicts(counts)
+    hits = np.stack([(weights * (found == outcome)).sum(axis=1) for outcome in range(3)], axis=1)  # (draws, outcomes)
+    return [*percentiles(hits[totals > 0] / totals[totals > 0, None])]

@@ -17,7 +17,7 @@ from ..errors import UserError
 from .agreement import alpha, alpha_interval
 from .exclusions import exclusions, repeated
 from .intervals import Array, bootstrap_shares, clustered_shares, wilson
-from .majority import FIRST, INDIFFERENT, SECOND, majority_intervals, verdicts
+from .majority import FIRST, INDIFFERENT, SECOND, bootstrap_majorities, majority_intervals, verdicts
 from .power import planned
 from .ranking import bradley_terry, strength_intervals
 from .results import Agreement, CategoryResult, PairResult, Planned, Preference, Results, Share, SignTest, Strength
@@ -185,10 +185,16 @@ def _whole_items(table: _Table, needed: int) -> tuple[_Table, Array]:
     return votes, votes.items()[0]
 
 
-def _majority(votes: _Table, counts: Array) -> Preference:
+def _majority(
+    table: _Table, votes: _Table, counts: Array, needed: int, rng: np.random.Generator | None = None, draws: int = 0
+) -> Preference:
+    """Of the verdicts on `_whole_items`, `votes` and `counts`, of a table."""
     hits = np.eye(3, dtype=bool)[verdicts(counts)]  # (prompts, 3)
     intervals = majority_intervals(counts, votes.outcomes, votes.raters)
-    return Preference(*map(_share, hits.T, intervals))
+    drawn: Sequence[tuple[float, float] | None] = [None] * 3
+    if len(votes) and rng is not None and draws:
+        drawn = bootstrap_majorities(table.outcomes, table.raters, table.prompts, needed, rng, draws)
+    return Preference(*map(_share, hits.T, intervals, drawn))
 
 
 def _sign_test(outcomes: Array) -> SignTest:
@@ -218,7 +224,7 @@ def _pair(table: _Table, plan: Plan, pair: int, target: int, rng: np.random.Gene
         tied=int(((table.outcomes == INDIFFERENT) & ~table.bad).sum()),
         bad=int(table.bad.sum()),
         raw=_raw(table, rng, draws),
-        majority=_majority(votes, counts),
+        majority=_majority(table, votes, counts, plan.raters_per_pair, rng.spawn(1)[0], draws),
         sided=_single_share(hits, sided.raters, sided.prompts),
         sign_raw=_sign_test(table.outcomes),
         sign_majority=_sign_test(verdicts(counts)),
@@ -254,7 +260,7 @@ def _categories(table: _Table, plan: Plan) -> list[CategoryResult]:
     for name in names:
         for number, (first, second) in enumerate(plan.pairs):
             rows = table.where((table.categories == name) & (table.pairs == number))
-            majority = _majority(*_whole_items(rows, plan.raters_per_pair))
+            majority = _majority(rows, *_whole_items(rows, plan.raters_per_pair), plan.raters_per_pair)
             found.append(CategoryResult(name, first, second, _raw(rows), majority))
     return found
 

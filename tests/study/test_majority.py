@@ -7,8 +7,16 @@ from itertools import product
 import numpy as np
 import pytest
 
-from markovgen_app.study.intervals import wilson
-from markovgen_app.study.majority import FIRST, INDIFFERENT, SECOND, majority_intervals, pivots, verdicts
+from markovgen_app.study.intervals import drawn, wilson
+from markovgen_app.study.majority import (
+    FIRST,
+    INDIFFERENT,
+    SECOND,
+    bootstrap_majorities,
+    majority_intervals,
+    pivots,
+    verdicts,
+)
 
 
 @pytest.mark.parametrize(
@@ -79,3 +87,27 @@ def test_unanimous_items_have_an_interval() -> None:
     counts = np.array([[3, 0, 0]] * 20)
     low, high = majority_intervals(counts, np.zeros(60, int), np.arange(60) % 10)[FIRST] or (0, 0)
     assert 0.5 < low < 1 and high == 1
+
+
+def test_the_bootstrap_is_the_analysis_of_votes_that_are_drawn_anew() -> None:
+    """Against copying the votes of every draw one by one, with the same draws."""
+    rng = np.random.default_rng(4)
+    draws, needed = 60, 3
+    outcomes, raters, items = rng.integers(0, 3, 70), rng.integers(0, 9, 70), 2 * rng.integers(0, 20, 70)
+    found = bootstrap_majorities(outcomes, raters, items, needed, np.random.default_rng(5), draws)
+
+    again, names = np.random.default_rng(5), sorted({*items.tolist()})
+    times, copies = drawn(raters, again, draws), drawn(np.arange(len(names)), again, draws)
+    shares = []
+    for draw in range(draws):
+        given = []
+        for place, item in enumerate(names):
+            said = [int(outcomes[n]) for n in range(70) if items[n] == item for _ in range(times[draw, n])]
+            if len(said) >= needed:
+                most = [outcome for outcome in range(3) if 2 * said.count(outcome) > len(said)]
+                given += (most or [INDIFFERENT]) * int(copies[draw, place])
+        if given:
+            shares.append([given.count(outcome) / len(given) for outcome in range(3)])
+    expected = np.quantile(shares, [0.025, 0.975], axis=0).T
+    assert np.array(found) == pytest.approx(expected, abs=1e-12)
+    assert bootstrap_majorities(outcomes, raters, items, 1000, rng, draws) == [None] * 3
