@@ -83,7 +83,7 @@ class Easel:
         The editor takes the size of a picture only if that is larger than all before, or if it was emptied between.
         """
         last, value = values[self.source], editor_value(source, mask)
-        emptied = last is not None and last.size != source.size
+        emptied = last is not None and last.shown != source.shown
         return {
             self.source: source,
             self.editor: gr.update(value=None if emptied else value, visible=True),
@@ -106,7 +106,7 @@ class Easel:
         Raises:
             UserError: no picture arrived.
         """
-        source, notes = take_in(from_url(url))
+        source, notes = take_in(from_url(url), longest=None)
         last = values[self.source]
         stays = keep_mask and last is not None and last.size == source.size
         mask = self.mask(values) if stays else None

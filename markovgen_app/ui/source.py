@@ -1,7 +1,8 @@
 """A picture from outside and the mask painted on it, as the editor holds them: pure functions of pictures and arrays.
 
 The editor's value is a background and layers of RGBA. What is painted counts by its alpha alone. The picture itself is
-kept beside the editor, so that no canvas ever comes between it and its pixels.
+kept beside the editor, so that no canvas ever comes between it and its pixels. A large one is shown smaller there, and
+what is painted on it is spread over all that it stands for.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ from markovgen_app.patches import PREVIEW_SIDE, Patch, patches
 from markovgen_app.pipeline import MarkovGenPipeline
 from markovgen_app.requests import OutpaintRequest, PictureRequest
 
-MAX_SIDE = 1024
-"""Longest side of pictures in the app: larger ones are shrunk before the editor, which phones would not survive."""
+MAX_SIDE = 2048
+"""Longest side of pictures that people bring: larger ones are shrunk on their way here. Those made here stay."""
+
+SHOWN_SIDE = 1024
+"""Longest side of what the editor shows, which phones would not survive larger."""
 
 OPACITY = 0.6
 TINTS = ((190, 24, 214), (0, 190, 200))
@@ -51,15 +55,23 @@ class Source:
     name: str = "picture"
 
     @property
+    def shown(self) -> tuple[int, int]:
+        """Width and height in the editor."""
+        return _within(self.size, SHOWN_SIDE)
+
+    @property
     def image(self) -> Image.Image:
         return Image.open(io.BytesIO(self.png))
 
 
-def take_in(file: str | Path | bytes, given: tuple[int, int] | None = None) -> tuple[Source, list[str]]:
-    """A picture from a file, at most `MAX_SIDE` pixels long, and lines on what was done to it.
+def take_in(
+    file: str | Path | bytes, given: tuple[int, int] | None = None, longest: int | None = MAX_SIDE
+) -> tuple[Source, list[str]]:
+    """A picture from a file, and lines on what was done to it.
 
     Args:
         given: its size before it was shrunk on its way here, if it was.
+        longest: pixels of its longer side; a larger picture is shrunk. None keeps every one.
 
     Raises:
         UserError: no picture, a damaged one, or one that is too large, too small or too long and thin.
@@ -67,18 +79,23 @@ def take_in(file: str | Path | bytes, given: tuple[int, int] | None = None) -> t
     opened = open_picture(file)
     image, notes = opened.image, list(opened.notes)
     given = given or image.size
-    if max(image.size) > MAX_SIDE:
-        scale = MAX_SIDE / max(image.size)
-        image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
+    if longest and max(image.size) > longest:
+        image = image.resize(_within(image.size, longest), Image.Resampling.LANCZOS)
     if image.size != given:
         notes.append(
             f"Shrunk from {given[0]:,} × {given[1]:,} to {image.width:,} × {image.height:,} pixels to work on it here;"
             " the command line keeps every pixel."
         )
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    image.save(buffer, "PNG", compress_level=1)
     name = "picture" if isinstance(file, bytes) else Path(file).stem[:60]
     return Source(buffer.getvalue(), image.size, given, name), notes
+
+
+def _within(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """A size, shrunk in proportion where its longer side is above `longest`."""
+    scale = min(1, longest / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def from_url(url: str) -> bytes:
@@ -118,39 +135,48 @@ def pooled(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-def painted(value: Mapping[str, Any] | None, source: Source) -> np.ndarray:
-    """The mask in the editor: (H, W) float32 in [0, 1], all 0 where nothing is painted.
-
-    Raises:
-        UserError: it is not of the picture's size.
-    """
-    mask = np.zeros(source.size[::-1], dtype=np.float32)
-    for layer in value["layers"] if value else []:
-        alpha = np.asarray(layer.getchannel("A"), dtype=np.float32) / (255 * OPACITY)
-        masks.check_size(alpha, *source.size)
-        mask = np.maximum(mask, alpha.clip(0, 1))
+def spread(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask (H, W) at a larger width and height, from which `pooled` makes the same mask again."""
+    for axis, length in enumerate(size[::-1]):
+        mask = mask.take(np.arange(length) * mask.shape[axis] // length, axis=axis)
     return mask
 
 
+def painted(value: Mapping[str, Any] | None, source: Source) -> np.ndarray:
+    """The mask in the editor: (H, W) float32 in [0, 1] of the whole picture, all 0 where nothing is painted.
+
+    Raises:
+        UserError: it is not of the size that the editor shows the picture in.
+    """
+    mask = np.zeros(source.shown[::-1], dtype=np.float32)
+    for layer in value["layers"] if value else []:
+        alpha = np.asarray(layer.getchannel("A"), dtype=np.float32) / (255 * OPACITY)
+        masks.check_size(alpha, *source.shown)
+        mask = np.maximum(mask, alpha.clip(0, 1))
+    return spread(mask, source.size)
+
+
 def editor_value(source: Source, mask: np.ndarray | None = None) -> EditorValue:
-    """What the editor is to show: the picture, and a mask (H, W), empty where there is none.
+    """What the editor is to show: the picture, and a mask (H, W) of it, empty where there is none.
 
     The editor forgets what it could undo when a layer comes. Without one, undoing would take the picture away.
     """
-    alpha = np.zeros(source.size[::-1], np.uint8) if mask is None else np.rint(mask * 255 * OPACITY).astype(np.uint8)
-    tint = Image.new("RGB", source.size, TINTS[0])
-    layer: Any = Image.merge("RGBA", [*tint.split(), Image.fromarray(alpha)])
-    return {"background": source.image, "layers": [layer], "composite": None}
+    size = source.shown
+    alpha = np.zeros(size[::-1]) if mask is None else np.rint(pooled(mask, size) * 255 * OPACITY)
+    tint = Image.new("RGB", size, TINTS[0])
+    layer: Any = Image.merge("RGBA", [*tint.split(), Image.fromarray(alpha.astype(np.uint8))])
+    image = source.image if size == source.size else source.image.resize(size, Image.Resampling.LANCZOS)
+    return {"background": image, "layers": [layer], "composite": None}
 
 
 def before_picture(request: PictureRequest) -> Image.Image:
-    """The picture as it was, for the other side of the divider; on its larger canvas if it grows."""
-    image = request.image.image
-    if not isinstance(request, OutpaintRequest):
-        return image
-    canvas = Image.new("RGB", request.padding.size(*image.size), (128, 124, 120))
-    canvas.paste(image, (request.padding.left, request.padding.top))
-    return canvas
+    """The picture as it was, for the other side of the divider, at `SHOWN_SIDE` at most; on its canvas if it grows."""
+    canvas = request.image.image
+    if isinstance(request, OutpaintRequest):
+        canvas = Image.new("RGB", request.padding.size(*canvas.size), (128, 124, 120))
+        canvas.paste(request.image.image, (request.padding.left, request.padding.top))
+    size = _within(canvas.size, SHOWN_SIDE)
+    return canvas if size == canvas.size else canvas.resize(size, Image.Resampling.LANCZOS)
 
 
 def touched(pipeline: MarkovGenPipeline, request: PictureRequest) -> tuple[Image.Image, str]:

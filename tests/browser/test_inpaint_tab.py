@@ -180,6 +180,26 @@ def test_a_picture_is_sent_here_and_widened(open_page: OpenPage) -> None:
     assert (after[:, :120] == made[:, :120]).all(), "what was there stays"
 
 
+def test_a_large_picture_is_widened_again_and_again_and_keeps_every_pixel(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    go(page)
+    old = np.random.default_rng(0).integers(0, 256, (300, 1200, 3), dtype=np.uint8)
+    Image.fromarray(old).save(tmp_path / "panorama.png")
+    hand_over(page, "Open a picture", tmp_path / "panorama.png")
+    tab(page).get_by_label("Widen the picture").check()
+    tab(page).locator(".mg-pads").get_by_label("Right", exact=True).fill("64")
+    canvas = tab(page).locator(".mg-canvas figcaption")
+    expect(canvas).to_contain_text("1200 × 300 → 1264 × 300 pixels")
+    press(page, "Run")
+    once = finish(page)
+    assert once.shape == (300, 1264, 3) and (once[:, :1190] == old[:, :1190]).all()
+    press(page, "Use as input")
+    expect(canvas).to_contain_text("1264 × 300 → 1328 × 300 pixels")
+    press(page, "Run")
+    twice = finish(page, 2)
+    assert twice.shape == (300, 1328, 3) and (twice[:, :1254] == once[:, :1254]).all()
+
+
 def test_without_a_picture_it_asks_for_one(open_page: OpenPage, bare_url: str, tmp_path: Path) -> None:
     page = open_page(address=bare_url)
     page.get_by_label("Describe a picture").fill("a panda")

@@ -135,6 +135,25 @@ def test_a_picture_from_another_tab_brings_its_words_and_seed(tabs: dict[str, Ch
     assert set(handlers.receive(values(handlers), event)) == {handlers.easel.notice}  # type: ignore[arg-type]
 
 
+def test_a_large_picture_is_worked_on_at_its_own_size(tabs: dict[str, ChangeHandlers]) -> None:
+    handlers = tabs["inpaint"]
+    large = Image.fromarray(np.random.default_rng(1).integers(0, 256, (320, 2304, 3), dtype=np.uint8))
+    event = SimpleNamespace(settings=None, src=preview_url(large))
+    filled = handlers.receive(values(handlers), event)  # type: ignore[arg-type]
+    source = filled[handlers.easel.source]
+    assert source.size == (2304, 320) and filled[handlers.easel.due]["background"].size == source.shown == (1024, 142)
+    mask = np.zeros((320, 2304), np.float32)
+    mask[:, 1152:] = 1
+    there = values(handlers, prompt="an owl", steps=1, feather=0)
+    there |= {handlers.easel.source: source, handlers.easel.editor: editor_value(source, mask)}
+    *_, result = handlers.runtime.run(handlers.requests(there)[0])
+    made = np.asarray(result.images[0].image)  # type: ignore[union-attr]
+    assert made.shape == (320, 2304, 3) and np.array_equal(made[:, :1150], np.asarray(large)[:, :1150])
+    assert not np.array_equal(made[:, 1154:], np.asarray(large)[:, 1154:])
+    stays = handlers.receive(there, event)  # type: ignore[arg-type]
+    assert np.array_equal(mask_in(handlers, stays), handlers.easel.mask(there)), "used as input, it keeps its mask"
+
+
 def test_a_picture_made_here_gives_back_all_its_settings(tabs: dict[str, ChangeHandlers]) -> None:
     handlers = tabs["inpaint"]
     assert isinstance(handlers, InpaintHandlers)

@@ -19,6 +19,7 @@ from markovgen_app.requests import EditRequest, InpaintRequest, OutpaintRequest
 from markovgen_app.ui.source import (
     MAX_SIDE,
     OPACITY,
+    SHOWN_SIDE,
     Source,
     before_picture,
     editor_value,
@@ -55,23 +56,40 @@ def test_small_pictures_keep_every_pixel() -> None:
 def test_large_pictures_are_shrunk_and_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
-    picture(2048, 512).save(tmp_path / "holiday.jpg", exif=exif)
+    Image.new("RGB", (4096, 1024), "teal").save(tmp_path / "holiday.jpg", exif=exif)
     taken, notes = take_in(tmp_path / "holiday.jpg")
-    assert taken.size == (256, MAX_SIDE) and taken.given == (512, 2048) and taken.name == "holiday"
+    assert taken.size == (512, MAX_SIDE) and taken.given == (1024, 4096) and taken.name == "holiday"
     assert notes == [
-        "Shrunk from 512 × 2,048 to 256 × 1,024 pixels to work on it here; the command line keeps every pixel."
+        "Shrunk from 1,024 × 4,096 to 512 × 2,048 pixels to work on it here; the command line keeps every pixel."
     ]
 
 
+def test_the_editor_shows_a_large_picture_smaller_and_its_mask_comes_back() -> None:
+    large = source(1500, 200)
+    assert large.size == (1500, 200) and large.shown == (SHOWN_SIDE, 137)
+    assert np.array_equal(np.asarray(large.image), np.asarray(picture(1500, 200)))
+    mask = (np.random.default_rng(0).random((200, 1500)) > 0.999).astype(np.float32)
+    shown = editor_value(large, mask)
+    assert shown["background"].size == shown["layers"][0].size == large.shown  # type: ignore[union-attr]
+    back = painted(shown, large)
+    assert back.shape == mask.shape and (back >= mask).all() and back.mean() < 3 * mask.mean()
+    assert np.array_equal(painted(editor_value(large, back), large), back), "it does not grow from change to change"
+
+
+def test_pictures_made_here_keep_every_pixel() -> None:
+    taken, notes = take_in(png(Image.new("RGB", (MAX_SIDE + 256, 1024), "teal")), longest=None)
+    assert taken.size == (MAX_SIDE + 256, 1024) and notes == []
+
+
 def test_masks_of_the_file_fit_its_shrunk_picture(tmp_path: Path) -> None:
-    taken, _ = take_in(png(picture(2048, 512)))
-    mask = np.zeros((512, 2048), np.float32)
-    mask[:, :1024] = 1
+    taken, _ = take_in(png(Image.new("RGB", (4096, 1024), "teal")))
+    mask = np.zeros((1024, 4096), np.float32)
+    mask[:, :2048] = 1
     mask_picture(mask).save(tmp_path / "mask.png")
     fitted = mask_file(tmp_path / "mask.png", taken)
-    assert fitted.shape == (256, 1024) and fitted[:, :511].all() and not fitted[:, 513:].any()
+    assert fitted.shape == (512, 2048) and fitted[:, :1023].all() and not fitted[:, 1025:].any()
     mask_picture(mask[:100]).save(tmp_path / "other.png")
-    with pytest.raises(UserError, match="The mask is 2048 × 100 pixels and the picture 2048 × 512"):
+    with pytest.raises(UserError, match="The mask is 4096 × 100 pixels and the picture 4096 × 1024"):
         mask_file(tmp_path / "other.png", taken)
 
 

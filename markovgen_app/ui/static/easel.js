@@ -68,8 +68,9 @@ async function shrunk(file, isMask) {
     context.drawImage(picture, 0, 0, canvas.width, canvas.height);
   }
   picture.close();
-  const name = `${file.name.replace(/\.[^.]*$/, "")}.png`;
-  return [new File([await canvas.convertToBlob()], name, { type: "image/png" }), given];
+  const blob = await canvas.convertToBlob(isMask ? {} : { type: "image/webp", quality: 0.95 }); // PNG where there is no WebP
+  const name = `${file.name.replace(/\.[^.]*$/, "")}.${blob.type.slice("image/".length)}`;
+  return [new File([blob], name, { type: blob.type }), given];
 }
 
 // What the file control would refuse in a corner of the page is said here.
