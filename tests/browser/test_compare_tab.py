@@ -299,8 +299,11 @@ def test_stop_leaves_what_is_there(open_page: OpenPage, runtime: Runtime) -> Non
     expect(card(page, "Full").get_by_role("img")).to_be_visible()
     expect(tab(page).get_by_role("button", name="Compare", exact=True)).to_be_visible()
     expect(slider(page)).to_be_visible()
+    expect(card(page, "Full").get_by_role("button", name="Copy settings")).to_be_hidden()
+    expect(card(page, "Full").get_by_role("button", name="Inpaint")).to_be_visible()
     compare(page)
     expect(card(page, "Full").locator("dd").first).to_have_text("8 of 8")
+    expect(card(page, "Full").get_by_role("button", name="Copy settings")).to_be_visible()
 
 
 @pytest.mark.parametrize(

@@ -116,8 +116,9 @@ function renderCard(node, card, value, state) {
   part(".mg-progress i").style.width = `${100 * card.fraction}%`;
   part(".mg-state").textContent = card.steps ? "" : card.label;
   for (const selector of ["dl", ".mg-clock", ".mg-speed"]) part(selector).hidden = !card.steps;
-  part(".mg-actions").hidden = !card.done;
+  part(".mg-actions").hidden = !(card.done || (card.stopped && card.src));
   part("[data-act=link]").hidden = !card.link;
+  for (const act of ["generate", "copy"]) part(`[data-act=${act}]`).hidden = !card.settings;
   if (card.steps) {
     const said = [card.steps, card.calls, card.seconds];
     node.querySelectorAll("dd").forEach((each, at) => (each.textContent = said[at]));
@@ -250,7 +251,8 @@ function receive() {
 }
 
 function stopped() {
-  const cards = Object.entries(store.value.cards).map(([name, card]) => [name, card.done ? card : { ...card, label: `Stopped at ${card.label}` }]);
+  const stop = (card) => ({ ...card, label: `Stopped at ${card.label}`, file: "markovgen-stopped", stopped: true });
+  const cards = Object.entries(store.value.cards).map(([name, card]) => [name, card.done ? card : stop(card)]);
   store.value = { ...store.value, cards: Object.fromEntries(cards) };
 }
 
@@ -258,6 +260,8 @@ function stopped() {
 
 const overlay = (name) => () => { store.overlay = store.overlay === name ? null : name; render(); };
 const pair = (left, right) => { store.pair = [left, right]; render(); window.markovgenGlide($(".mg-closer")); };
+// What a tab that changes pictures takes from this one; of a picture that was stopped, its words.
+const wordsOf = (card) => card.settings ?? JSON.stringify({ prompt: store.value.prompt });
 const acts = {
   changed: overlay("changed"),
   heat: overlay("heat"),
@@ -270,8 +274,8 @@ const acts = {
   reuse: () => { trigger("reuse", { seed: store.value.seed }); store.filled(); },
   download: (button, card) => download(card.src, card.file),
   generate: (button, card) => send("generate", card.settings),
-  inpaint: (button, card) => send("inpaint", card.settings, card.src),
-  edit: (button, card) => send("edit", card.settings, card.src),
+  inpaint: (button, card) => send("inpaint", wordsOf(card), card.src),
+  edit: (button, card) => send("edit", wordsOf(card), card.src),
 };
 
 element.addEventListener("click", (event) => {
