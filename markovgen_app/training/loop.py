@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
 import yaml
@@ -48,7 +48,7 @@ class LoopConfig(BaseModel):
     cooldown: float = Field(0.2, ge=0, le=1, description="share of the time over which the learning rate falls to zero")
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the moving average of the weights")
-    mixed_precision: str = Field("no", pattern="^(no|bf16|fp16)$")
+    mixed_precision: Literal["no", "bf16"] = Field("no", description="bf16 on a GPU; fp16 would take a scaled loss")
     compile: bool = False
     workers: int = Field(0, ge=0, description="processes that render scenes ahead")
     log_every: int = Field(50, ge=1)

@@ -125,6 +125,7 @@ def test_muon_minimises_a_quadratic():
         ("name: x\nminutes: 1\nspeed: 3", "speed"),
         ("name: x\nminutes: -1", "minutes"),
         ("{", "not valid YAML"),
+        ("name: x\nminutes: 1\nmixed_precision: fp16", "mixed_precision: Input should be 'no' or 'bf16'"),
     ],
 )
 def test_bad_configurations_are_named(tmp_path, text, message):
