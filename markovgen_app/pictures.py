@@ -8,6 +8,7 @@ import json
 import os
 import re
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -104,17 +105,34 @@ def _write_new(folder: Path, name: str, content: bytes) -> Path:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.chmod(temporary, 0o644)
+        with suppress(PermissionError):  # exFAT and the like have no modes
+            os.chmod(temporary, 0o644)
         number = 1
         while True:
             path = folder / (f"{name}.png" if number == 1 else f"{name}-{number}.png")
             try:
-                os.link(temporary, path)  # fails where the file exists, unlike a rename
+                _put(temporary, path, content)
                 return path
             except FileExistsError:
                 number += 1
     finally:
         os.unlink(temporary)
+
+
+def _put(temporary: str, path: Path, content: bytes) -> None:
+    """Make a file of a temporary one that holds its content; raises FileExistsError where it is there already."""
+    try:
+        os.link(temporary, path)  # fails where the file exists, unlike a rename
+    except FileExistsError:
+        raise
+    except OSError:  # exFAT and some mounts have no links
+        with path.open("xb") as file:
+            try:
+                file.write(content)
+                file.flush()
+            except OSError:
+                path.unlink()
+                raise
 
 
 def write_error(folder: Path, error: Exception) -> UserError:

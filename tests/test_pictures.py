@@ -71,6 +71,20 @@ def test_no_file_is_overwritten(tmp_path: Path) -> None:
     assert names == ["a-panda_full_7.png", "a-panda_full_7-2.png", "a-panda_full_7-3.png"]
 
 
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP])
+def test_pictures_are_saved_where_no_file_can_be_linked(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr(os, "chmod", refused if number == errno.EPERM else os.chmod)
+    paths = [picture().save(tmp_path) for _ in range(2)]
+    assert [path.name for path in paths] == ["a-panda_full_7.png", "a-panda_full_7-2.png"]
+    assert read_settings(paths[1]).prompt == "a panda" and len(list(tmp_path.iterdir())) == 2
+
+
 @given(st.text(max_size=300))
 def test_any_prompt_gives_a_plain_file_name(prompt: str) -> None:
     name = Picture(Image.new("RGB", (1, 1)), {}, 1, "full", 1, 0, 0, 1, 1, prompt).name
