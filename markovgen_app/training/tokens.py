@@ -23,6 +23,8 @@ from .masked import MaskedConfig
 _SHARD = 4096
 _TOGETHER = 32
 _PLAIN_SIZE = 128  # whose folder has no size in its name
+_NOTE = "drawn.txt"  # beside the shards: a digest of the first scenes' pictures
+_LOOKED_AT = 8  # of them
 
 
 @dataclass(frozen=True)
@@ -60,22 +62,38 @@ class TokenSource:
         self.scenes, self.tokenizer, self.config, self.device = scenes, tokenizer, config, device
         self.sizes = tuple(sizes) or (scenes.size,)
         self._shards: dict[Path, Tensor] = {}
+        self._folders: dict[int, Path] = {}
         weights = float(sum(parameter.detach().double().abs().sum() for parameter in tokenizer.parameters()))
         sample = [scenes.scene(index).caption for index in range(64)]
         if isinstance(scenes, OwnPictures):
             sample += scenes.identity
         self._key = hashlib.blake2b(f"{weights:.6f} {sample}".encode(), digest_size=8).hexdigest()
 
+    def _folder(self, size: int) -> Path:
+        """Where shards of one size are kept: another folder once scenes of the same captions are drawn otherwise."""
+        if size not in self._folders:
+            folder = self.config.runs / "tokens" / (self._key if size == _PLAIN_SIZE else f"{self._key}-{size}")
+            pictures = (self.scenes.render(self.scenes.scene(index), size).tobytes() for index in range(_LOOKED_AT))
+            drawn = hashlib.blake2b(b"".join(pictures), digest_size=8).hexdigest()
+            note = folder / _NOTE
+            if note.is_file() and note.read_text() != drawn:
+                note = folder.with_name(f"{folder.name}-{drawn}") / _NOTE
+            if not note.is_file():
+                note.parent.mkdir(parents=True, exist_ok=True)
+                whole = note.with_suffix(f".{os.getpid()}")
+                whole.write_text(drawn)
+                whole.replace(note)
+            self._folders[size] = note.parent
+        return self._folders[size]
+
     def _shard(self, number: int, size: int) -> Tensor:
         """Tokens of scenes number·4096 … drawn at one size, (4096, n) int16."""
-        folder = self._key if size == _PLAIN_SIZE else f"{self._key}-{size}"
-        path = self.config.runs / "tokens" / folder / f"{number:05d}.safetensors"
+        path = self._folder(size) / f"{number:05d}.safetensors"
         if path not in self._shards:
             if not path.is_file():
                 first, count = number * _SHARD // _TOGETHER, _SHARD // _TOGETHER
                 batches = scene_batches(self.scenes, _TOGETHER, first, self.config.workers, (size,))
                 parts = [self.tokenizer.encode(next(batches).pixels(self.device)).cpu() for _ in range(count)]
-                path.parent.mkdir(parents=True, exist_ok=True)
                 whole = path.with_suffix(f".{os.getpid()}")
                 save_file({"tokens": torch.cat(parts).short()}, whole)
                 whole.replace(path)

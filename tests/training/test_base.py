@@ -91,6 +91,30 @@ def test_cached_tokens_are_those_of_fresh_scenes(tiny_run, monkeypatch):
     assert torch.equal(again.tokens[0], one.tokens[0])
 
 
+def test_another_drawing_gets_shards_of_its_own(tiny_run, monkeypatch):
+    folder, tokenizer, settings = tiny_run
+    monkeypatch.setattr(tokens, "_SHARD", 32)
+    config = base.BaseConfig(**{**settings, "cached_scenes": 32})
+
+    def first_tokens():
+        return next(base.TokenSource(SceneDataset(0), tokenizer, config, torch.device("cpu")).batches(0)).tokens[0]
+
+    def folders():
+        return sorted(path.name for path in (folder / "runs/tokens").iterdir())
+
+    before = first_tokens()
+    (note,) = (folder / "runs/tokens").glob("*/drawn.txt")
+    note.unlink()  # as of a time when there was none: the shards are kept
+    assert torch.equal(first_tokens(), before) and note.is_file() and len(folders()) == 1
+    render = SceneDataset.render
+    monkeypatch.setattr(SceneDataset, "render", lambda *given: 255 - render(*given))
+    assert not torch.equal(first_tokens(), before)
+    assert len(folders()) == 2 and folders()[1].startswith(f"{folders()[0]}-")
+    first_tokens()
+    monkeypatch.setattr(SceneDataset, "render", render)
+    assert torch.equal(first_tokens(), before) and len(folders()) == 2
+
+
 def test_scenes_may_be_used_for_several_steps_in_a_row(tiny_run):
     _, tokenizer, settings = tiny_run
     config = base.BaseConfig(**{**settings, "reuse": 3})
