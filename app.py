@@ -2,6 +2,7 @@
 
 import sys
 
+from markovgen_app.address import check_address
 from markovgen_app.errors import UserError
 from markovgen_app.runtime import load_runtime
 from markovgen_app.settings import load_settings
@@ -14,6 +15,7 @@ def main() -> None:
     end_by_sigterm()
     try:
         settings = load_settings()
+        check_address(settings.host, settings.port)
         print("Loading the weights …", file=sys.stderr)
         launch(build(load_runtime(settings, every_gpu=True), settings), settings)
     except UserError as error:

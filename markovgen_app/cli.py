@@ -8,40 +8,30 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
 
+from .address import check_address
 from .errors import UserError
 from .methods import COMPARED, NAMES, chosen_methods, default_methods
 from .options import (
     DeviceOption,
-    ExitStepOption,
-    FinaliseOption,
     FolderOption,
     GuidanceOption,
     HostOption,
     JsonOption,
     MetadataOption,
     ModelOption,
-    MrfClampOption,
-    MrfIterationsOption,
     MrfOption,
-    NegativePromptOption,
     PortOption,
-    SeedOption,
-    SizeOption,
-    StepsOption,
-    SuperResolutionExitStepOption,
-    SuperResolutionStepsOption,
-    TemperatureOption,
     request_of,
-    request_option,
     run_and_save,
+    taking,
     watched,
 )
 from .picture_commands import picture_app
@@ -81,25 +71,9 @@ def _status(arguments: Sequence[str] | None) -> int:
 
 
 @app.command()
+@taking(GenerateRequest, "prompt")
 def generate(
-    prompt: Annotated[str, typer.Argument(help="what the picture shows")],
-    method: Annotated[str | None, request_option("method", "--method")] = None,
-    steps: StepsOption = None,
-    exit_step: ExitStepOption = None,
-    seed: SeedOption = None,
-    guidance_scale: GuidanceOption = None,
-    negative_prompt: NegativePromptOption = None,
-    temperature: TemperatureOption = None,
-    choice_temperature: Annotated[float | None, request_option("choice_temperature", "--choice-temperature")] = None,
-    top_k: Annotated[int | None, request_option("top_k", "--top-k")] = None,
-    order: Annotated[str | None, request_option("order", "--order")] = None,
-    finalise: FinaliseOption = None,
-    mrf_iterations: MrfIterationsOption = None,
-    mrf_clamp: MrfClampOption = None,
-    count: Annotated[int | None, request_option("count", "--count")] = None,
-    size: SizeOption = None,
-    super_resolution_steps: SuperResolutionStepsOption = None,
-    super_resolution_exit_step: SuperResolutionExitStepOption = None,
+    given: Mapping[str, Any],
     model: ModelOption = None,
     mrf: MrfOption = None,
     device: DeviceOption = None,
@@ -108,13 +82,14 @@ def generate(
     as_json: JsonOption = False,
 ) -> None:
     """Make pictures of a prompt."""
-    request = request_of(GenerateRequest, locals())
+    request = request_of(GenerateRequest, given)
     run_and_save(request, out, as_json, model=model, mrf=mrf, device=device, metadata=metadata)
 
 
 @app.command()
+@taking(GenerateRequest, "prompt", without=("method", "count"))
 def compare(
-    prompt: Annotated[str, typer.Argument(help="what the pictures show")],
+    given: Mapping[str, Any],
     out: Annotated[Path, typer.Option("--out", help="folder for the files; an earlier comparison there is replaced")],
     methods: Annotated[
         str | None,
@@ -124,18 +99,6 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    steps: StepsOption = None,
-    exit_step: ExitStepOption = None,
-    seed: SeedOption = None,
-    guidance_scale: GuidanceOption = None,
-    negative_prompt: NegativePromptOption = None,
-    temperature: TemperatureOption = None,
-    finalise: FinaliseOption = None,
-    mrf_iterations: MrfIterationsOption = None,
-    mrf_clamp: MrfClampOption = None,
-    size: SizeOption = None,
-    super_resolution_steps: SuperResolutionStepsOption = None,
-    super_resolution_exit_step: SuperResolutionExitStepOption = None,
     model: ModelOption = None,
     mrf: MrfOption = None,
     device: DeviceOption = None,
@@ -143,7 +106,7 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Put methods side by side on one prompt and seed: pictures, grid, changed tokens, filmstrip, times."""
-    request = request_of(GenerateRequest, locals())
+    request = request_of(GenerateRequest, given)
     names = None if methods is None else chosen_methods([name.strip() for name in methods.split(",")], NAMES)
     with redirect_stdout(sys.stderr):
         from .pictures import writable_folder
@@ -182,6 +145,7 @@ def serve(
     from .settings import load_settings
 
     settings = load_settings(model=model, device=device, host=host, port=port, study=study)
+    check_address(settings.host, settings.port)
     from .runtime import load_runtime
 
     runtime = load_runtime(settings, every_gpu=True)

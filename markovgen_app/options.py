@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,20 +46,54 @@ HostOption = Annotated[
 ]
 PortOption = Annotated[int | None, typer.Option("--port", help="port to listen on [default: 7860]", show_default=False)]
 
-StepsOption = Annotated[int | None, request_option("steps", "--steps")]
-ExitStepOption = Annotated[int | None, request_option("exit_step", "--exit-step")]
-SeedOption = Annotated[int | None, request_option("seed", "--seed")]
 GuidanceOption = Annotated[float | None, request_option("guidance_scale", "--guidance")]
-NegativePromptOption = Annotated[str | None, request_option("negative_prompt", "--negative-prompt")]
-TemperatureOption = Annotated[float | None, request_option("temperature", "--temperature")]
-FinaliseOption = Annotated[str | None, request_option("finalise", "--finalise")]
-MrfIterationsOption = Annotated[int | None, request_option("mrf_iterations", "--mrf-iterations")]
-MrfClampOption = Annotated[bool | None, request_option("mrf_clamp", "--mrf-clamp/--no-mrf-clamp")]
-SizeOption = Annotated[int | None, request_option("size", "--size")]
-SuperResolutionStepsOption = Annotated[int | None, request_option("super_resolution_steps", "--super-resolution-steps")]
-SuperResolutionExitStepOption = Annotated[
-    int | None, request_option("super_resolution_exit_step", "--super-resolution-exit-step")
-]
+
+_NAMES = {"guidance_scale": "--guidance"}
+_BY_NAME = inspect.Parameter.KEYWORD_ONLY
+
+
+def taking(
+    kind: type[DecodingRequest], *positional: str, without: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Let a command take the fields of a request: those that are `positional` as arguments, the others as options.
+
+    The command gets what was given, by field, as its first argument; its other parameters are options of its own.
+
+    Args:
+        without: fields that the command has no use for.
+    """
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        _, *own = inspect.signature(command, eval_str=True).parameters.values()
+        fields = {name: _annotation(kind, name) for name in kind.model_fields if name not in (*positional, *without)}
+        arguments = {
+            name: Annotated[str, typer.Argument(help=kind.model_fields[name].description)] for name in positional
+        }
+        parameters = [
+            *(inspect.Parameter(name, _BY_NAME, annotation=annotation) for name, annotation in arguments.items()),
+            *(inspect.Parameter(name, _BY_NAME, annotation=each, default=None) for name, each in fields.items()),
+            *(parameter.replace(kind=_BY_NAME) for parameter in own),
+        ]
+
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            command({name: given.pop(name) for name in (*positional, *fields)}, **given)
+
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return run
+
+    return decorated
+
+
+def _annotation(kind: type[DecodingRequest], field: str) -> Any:
+    """How the command line reads a field: flags as --x/--no-x, numbers as such, all else as text for the request."""
+    wanted: Any = kind.model_fields[field].annotation
+    option = _NAMES.get(field, f"--{field.replace('_', '-')}")
+    if wanted is bool:
+        option = f"{option}/--no-{option[2:]}"
+    read = next((each for each in (bool, int, float) if wanted in (each, each | None)), str)
+    return Annotated[read | None, request_option(field, option, kind=kind)]
 
 
 def request_of(kind: type[RequestT], options: Mapping[str, Any]) -> RequestT:

@@ -3,6 +3,7 @@
 import inspect
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -120,10 +121,31 @@ def test_notes_go_to_standard_error(weights: str, capsys: pytest.CaptureFixture[
     assert "knows no word of the prompt" in captured.err
 
 
-@pytest.mark.parametrize("command", [cli.generate, cli.compare])
-def test_no_option_is_left_unread(command: Callable[..., None]) -> None:
+@pytest.mark.parametrize(("command", "without"), [(cli.generate, set()), (cli.compare, {"method", "count"})])
+def test_every_field_is_an_option_and_no_option_is_left_unread(command: Callable[..., None], without: set[str]) -> None:
     read = {"methods", "model", "mrf", "device", "out", "metadata", "as_json"}
-    assert inspect.signature(command).parameters.keys() - read <= GenerateRequest.model_fields.keys()
+    assert inspect.signature(command).parameters.keys() - read == GenerateRequest.model_fields.keys() - without
+
+
+def test_a_comparison_takes_schedule_order_and_top_k(weights: str) -> None:
+    options = "--schedule linear --no-guidance-ramp --order halton --top-k 9 --choice-temperature 2 --steps 2 --seed 1"
+    shared = ["compare", "a panda", "--methods", "full,early-exit", "--model", weights, "--out", "made"]
+    assert run(*shared, *options.split()) == 0
+    settings = read_settings("made/full.png").model_dump()
+    wanted = {"schedule": "linear", "guidance_ramp": False, "order": "halton", "top_k": 9, "choice_temperature": 2.0}
+    assert {name: settings[name] for name in wanted} == wanted
+
+
+def test_a_port_in_use_is_said_before_anything_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert run("app", "--model", "nowhere", "--port", port) == 2
+    told = capsys.readouterr().err.strip()
+    assert told.startswith(f"Something listens on port {port} already") and "--port 7861" in told
+    assert run("app", "--model", "nowhere", "--port", port, "--host", "192.0.2.1") == 2
+    assert "cannot listen on 192.0.2.1" in capsys.readouterr().err
+    assert run("app", "--model", "nowhere", "--port", port) == 2
+    assert "There is no folder nowhere" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -232,6 +254,10 @@ def test_a_field_of_its_own_folder_is_used_and_a_wrong_one_is_said(
 ) -> None:
     MarkovRandomField("low-rank", TINY_CODES, TINY_GRID, rank=2).save_pretrained(tmp_path / "silent")
     MarkovRandomField("low-rank", TINY_CODES, (9, 9), rank=2).save_pretrained(tmp_path / "large")
+    for name, fault in (("idle", {"iterations": 0}), ("mixed", {"rank": 3})):
+        shutil.copytree(tmp_path / "silent", tmp_path / name)
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        (tmp_path / name / "config.json").write_text(json.dumps(config | fault))
     shared = ["generate", "a panda", "--steps", "6", "--exit-step", "2", "--seed", "3", "--model", weights]
     pictures = []
     for options in (["early-exit"], ["markovgen", "--mrf", "silent"], ["markovgen"]):
@@ -242,6 +268,8 @@ def test_a_field_of_its_own_folder_is_used_and_a_wrong_one_is_said(
     for field, message in (
         ("large", "random field is over 9 × 9 tokens"),
         ("nowhere", "There is no random field in nowhere"),
+        ("idle", "The model in idle cannot be loaded: copy it again, with its config.json ("),
+        ("mixed", "The model in mixed cannot be loaded: copy it again, with its config.json ("),
         (f"{weights}/tokenizer", "holds ImageTokenizer, not MarkovRandomField"),
     ):
         assert run(*shared, "--method", "markovgen", "--mrf", field) == 2
