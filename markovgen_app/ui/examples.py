@@ -40,6 +40,11 @@ _PICTURES = (
     ("a happy face in the night sky", 1),
     ("a penguin in the snow", 1),
 )
+_LARGEST = 660_000  # characters of a comparison: three of them stay below 2 MB
+_LOSSLESS: dict[str, dict[str, Any]] = {
+    "webp": {"lossless": True, "quality": 100, "method": 6},
+    "png": {"optimize": True},
+}
 _PANELS = 6
 _GAP = 16  # pixels between panels
 
@@ -83,25 +88,37 @@ def make_comparisons(runtime: Runtime, folder: Path = FOLDER) -> list[Path]:
         for event in compare(runtime, request, methods):
             value = run.add(event)
         value = {name: part for name, part in value.items() if name != "sheet"}  # large, and made again by one press
-        value |= {name: _lighter(value[name]) for name in ("film", "field")}
         path = folder / f"comparison-{number}.json"
-        path.write_text(json.dumps(value | {"run": path.stem}, ensure_ascii=False) + "\n", encoding="utf-8")
+        value |= {"run": path.stem, **{name: _packed(value[name]) for name in ("film", "field")}}
+        path.write_text(json.dumps(_fitting(value), ensure_ascii=False) + "\n", encoding="utf-8")
         files.append(path)
     return files
 
 
-def _lighter(part: Any) -> Any:
-    """A part of a comparison with its previews as WebP files, which are a fifth as large."""
+def _packed(part: Any) -> Any:
+    """A part of a comparison with its previews as the smallest files that lose nothing."""
     if isinstance(part, dict):
-        return {name: _lighter(each) for name, each in part.items()}
+        return {name: _packed(each) for name, each in part.items()}
     if isinstance(part, list):
-        return [_lighter(each) for each in part]
+        return [_packed(each) for each in part]
     if not isinstance(part, str) or not part.startswith("data:image/png;base64,"):
         return part
-    buffer = io.BytesIO()
+    files = {}
     with Image.open(io.BytesIO(base64.b64decode(part.partition(",")[2]))) as preview:
-        preview.convert("RGB").save(buffer, "WEBP", quality=90)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+        for kind, options in _LOSSLESS.items():
+            buffer = io.BytesIO()
+            preview.save(buffer, kind, **options)
+            files[kind] = buffer.getvalue()
+    kind = min(files, key=lambda each: len(files[each]))
+    return f"data:image/{kind};base64,{base64.b64encode(files[kind]).decode()}"
+
+
+def _fitting(value: dict[str, Any]) -> dict[str, Any]:
+    """A comparison with as much of its film as there is room for: the largest columns go first, the exits last."""
+    while value["film"] and len(json.dumps(value)) > _LARGEST:
+        least = max(value["film"], key=lambda cut: (not cut["exit"], len(json.dumps(cut))))
+        value = value | {"film": [cut for cut in value["film"] if cut is not least]}
+    return value
 
 
 def make_examples(runtime: Runtime, folder: Path = FOLDER) -> list[Path]:

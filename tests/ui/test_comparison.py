@@ -134,12 +134,49 @@ def test_fair_play_says_what_holds(runtime: Runtime) -> None:
     assert isinstance(apart, Comparison) and not any("share every token" in line for line in equal_lines(apart))
 
 
-def test_examples_are_made_and_found(runtime: Runtime, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def brief() -> Runtime:
+    """Weights whose requests take 8 steps, if they do not say otherwise."""
+    pipeline = tiny_pipeline()
+    pipeline.defaults = {"steps": 8, "exit_step": 3}
+    return runtime_of(pipeline)
+
+
+def test_examples_are_made_and_found(brief: Runtime, tmp_path: Path) -> None:
     assert load_comparisons(tmp_path) == []
-    assert len(make_comparisons(runtime, tmp_path)) == 3
+    assert len(make_comparisons(brief, tmp_path)) == 3
     examples = load_comparisons(tmp_path)
     assert [list(example["cards"]) for example in examples] == [["full", "early-exit", "markovgen"]] * 3
     assert len({example["run"] for example in examples}) == 3 and all(example["final"] for example in examples)
     bare = runtime_of(MarkovGenPipeline(tiny_transformer(), tiny_tokenizer(), text_encoder()))
     make_comparisons(bare, tmp_path)
     assert list(load_comparisons(tmp_path)[0]["cards"]) == ["full", "early-exit", "rescheduled"]
+
+
+@pytest.fixture
+def one_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("markovgen_app.ui.examples._COMPARISONS", (("an owl", 5),))
+
+
+@pytest.mark.usefixtures("one_example")
+def test_examples_lose_nothing_of_what_is_compared(brief: Runtime, tmp_path: Path) -> None:
+    make_comparisons(brief, tmp_path)
+    (value,) = load_comparisons(tmp_path)
+    *_, comparison = compare(brief, GenerateRequest(prompt="an owl", seed=5), list(value["cards"]))
+    assert isinstance(comparison, Comparison)
+    made = comparison.entries["markovgen"].refinement
+    for told, true in [*zip(value["film"], comparison.film, strict=True), (value["field"], made)]:
+        for name in ("plain", "refined"):
+            assert np.array_equal(np.array(picture(told[name])), np.array(getattr(true, name)))
+
+
+@pytest.mark.usefixtures("one_example")
+def test_a_film_that_is_too_large_for_an_example_is_cut(
+    brief: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file,) = make_comparisons(brief, tmp_path)
+    room = file.stat().st_size - 1000
+    monkeypatch.setattr("markovgen_app.ui.examples._LARGEST", room)
+    make_comparisons(brief, tmp_path)
+    steps = [cut["step"] for cut in load_comparisons(tmp_path)[0]["film"]]
+    assert file.stat().st_size <= room + 100 and 0 < len(steps) < 8 and 3 in steps, "the exit stays"
