@@ -47,7 +47,7 @@ markovgen generate "a robot" --method markovgen --model {model} --mrf FOLDER
 Copied into the folder `mrf` beside the checkpoint's other parts, it is found without `--mrf`.
 """
 _ABOVE_THE_BASE = """\
-It is the checkpoint's part `{part}`: `markovgen train export` puts it there (`--super-resolution-mrf FOLDER`).
+Copied into the folder `{part}` beside the checkpoint's other parts, it is found.
 """
 
 

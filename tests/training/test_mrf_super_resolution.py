@@ -108,9 +108,7 @@ def test_a_run_ends_with_a_field_that_the_checkpoint_takes(tmp_path: Path, check
     assert {"plain", "mean_field", "conditional"} < set(log[-1])
     field = tmp_path / "runs/fine/weights"
     card = (field / "README.md").read_text()
-    assert (
-        "over 8 × 8 tokens" in card and "the checkpoint's part `super_resolution_mrf`" in card and "--mrf" not in card
-    )
+    assert "over 8 × 8 tokens" in card and "the folder `super_resolution_mrf`" in card and "--mrf" not in card
     export(
         checkpoint / "tokenizer", checkpoint / "transformer", tmp_path / "out", "frequent", mrf=checkpoint / "mrf",
         super_resolution=[checkpoint / "super_resolution"], super_resolution_mrf=[field],
