@@ -21,7 +21,7 @@ from markovgen_app.compare import Comparison, comparing
 from markovgen_app.errors import UserError
 from markovgen_app.events import Result
 from markovgen_app.methods import chosen_methods, default_methods
-from markovgen_app.requests import DecodingRequest, Finalise, GenerateRequest, Method, Order
+from markovgen_app.requests import DecodingRequest, Finalise, GenerateRequest, Method, Order, Schedule
 from markovgen_app.runtime import Runtime
 from markovgen_app.sheets import comparison_report, entry_report, methods_sheet
 
@@ -29,7 +29,7 @@ from .limits import VisitorLimit, comparison_worth, pictures_worth, visitor
 
 EventT = TypeVar("EventT")
 Answer = tuple[FileData, dict[str, Any]]
-"""A picture's file, and its settings."""
+"""A picture's file, and its settings, with `notes` for the person who asked where there are any."""
 
 _Comparison = tuple[FileData, list[FileData], dict[str, Any]]
 _DEFAULTS = {name: field.default for name, field in GenerateRequest.model_fields.items()}
@@ -65,6 +65,8 @@ def generate_endpoint(
         size: int | None = None,
         super_resolution_steps: int = defaults["super_resolution_steps"],
         super_resolution_exit_step: int | None = None,
+        guidance_ramp: bool = defaults["guidance_ramp"],
+        schedule: Schedule = defaults["schedule"],
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> Iterator[Answer | None]:
         """Makes one picture: its PNG file, and the settings that make it again (the seed among them)."""
@@ -98,6 +100,11 @@ def compare_endpoint(
         size: int | None = None,
         super_resolution_steps: int = defaults["super_resolution_steps"],
         super_resolution_exit_step: int | None = None,
+        guidance_ramp: bool = defaults["guidance_ramp"],
+        schedule: Schedule = defaults["schedule"],
+        order: Order = defaults["order"],
+        top_k: int | None = None,
+        choice_temperature: float = defaults["choice_temperature"],
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> Iterator[_Comparison | None]:
         """Runs methods on one prompt and seed: a labelled grid, a picture a method, and what each took."""
@@ -120,7 +127,7 @@ def compare_endpoint(
 def one_picture(
     runtime: Runtime, limit: VisitorLimit, cache: str, metadata: bool, wanted: DecodingRequest, caller: gr.Request
 ) -> Iterator[Answer | None]:
-    """Makes the picture of a request, as a file to download, and its settings; it counts for the caller's limit.
+    """Makes the picture of a request, a file to download, and its settings and notes; counts for the caller's limit.
 
     Raises:
         UserError: these weights cannot do that, or the caller asked for too much.
@@ -129,7 +136,8 @@ def one_picture(
     result = yield from to_the_end(runtime.run(wanted))
     assert isinstance(result, Result)
     picture = result.images[0]
-    yield png_file(picture.png(metadata=metadata), picture.name, cache), picture.settings
+    notes = {"notes": result.notes} if result.notes else {}
+    yield png_file(picture.png(metadata=metadata), picture.name, cache), {**picture.settings, **notes}
 
 
 def to_the_end(events: Iterator[EventT]) -> Generator[None, None, EventT]:

@@ -28,6 +28,15 @@ def test_generate_returns_a_picture_and_its_settings(client: Client) -> None:
     assert settings["seed"] is not None, "a random seed is echoed"
 
 
+def test_notes_come_with_the_settings(client: Client) -> None:
+    _, settings = client.predict("猫", steps=2, schedule="linear", guidance_ramp=False, api_name="/generate")
+    assert (settings["schedule"], settings["guidance_ramp"]) == ("linear", False)
+    assert len(settings["notes"]) == 1 and "knows no word of the prompt" in settings["notes"][0]
+    fields = {"steps": 2, "order": "halton", "top_k": 5, "choice_temperature": 1.5}
+    *_, report = client.predict("猫", ["full", "early-exit"], **fields, api_name="/compare")
+    assert {name: report["settings"][name] for name in fields} == fields and len(report["notes"]) == 1
+
+
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
