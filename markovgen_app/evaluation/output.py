@@ -59,7 +59,7 @@ def pairs_sheet(tokenizer: ImageTokenizer | AmusedTokenizer, pictures: Sequence[
     Raises:
         UserError: the file cannot be written.
     """
-    shown = list(to_levels(tokenizer.decode(tokenizer.encode(to_pixels(stacked(pictures), tokenizer.device)))))
+    shown = list(to_levels(tokenizer.decode(tokenizer.encode(to_pixels(stacked(list(pictures)), tokenizer.device)))))
     columns = min(8, len(pictures))
     rows = []
     for start in range(0, len(pictures), columns):
