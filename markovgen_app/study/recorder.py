@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -48,13 +49,16 @@ class Recorder:
                 return
 
     def _write(self, batch: list[tuple[Answer, Future[Receipt]]]) -> None:
+        """Write answers down, also of those who have hung up since, and tell those who wait."""
+        waiting = [future.set_running_or_notify_cancel() for _, future in batch]
+        results: Sequence[Receipt | Exception]
         try:
             results = self._store.record([answer for answer, _ in batch])
         except Exception as error:  # the database is gone or full: everyone who waits is told, and sends again
-            for _, future in batch:
-                future.set_exception(error)
-            return
-        for (_, future), result in zip(batch, results, strict=True):
+            results = [error] * len(batch)
+        for (_, future), waits, result in zip(batch, waiting, results, strict=True):
+            if not waits:
+                continue
             if isinstance(result, Receipt):
                 future.set_result(result)
             else:

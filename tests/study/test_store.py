@@ -7,11 +7,12 @@ import resource
 import shutil
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -667,5 +668,29 @@ def test_a_failing_database_is_told_to_all_who_wait(bundle: Bundle, tmp_path: Pa
     with sqlite3.connect(tmp_path / "study.db") as connection:
         connection.execute("ALTER TABLE gone RENAME TO events")
     assert recorder.submit(vote(session, 0)).result(30) == Receipt(1, 1), "it works on"
+    recorder.stop()
+    store.dispose()
+
+
+def test_who_hangs_up_stops_nobody(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that is cancelled while its answer waits: the answer is kept, and others are answered."""
+    store = Store(tmp_path / "study.db", bundle.plan, bundle.digest)
+    first, other = join(store, bundle)[1], join(store, bundle)[1]
+    writing, go_on, record = Event(), Event(), store.record
+
+    def slow(answers: Sequence[Answer]) -> list[Receipt | Refused]:
+        writing.set()
+        assert go_on.wait(30)
+        return record(answers)
+
+    monkeypatch.setattr(store, "record", slow)
+    recorder = Recorder(store)
+    running = recorder.submit(vote(first, 0))
+    assert writing.wait(30) and not running.cancel(), "what is being written cannot be cancelled"
+    waiting, after = recorder.submit(vote(first, 1)), recorder.submit(vote(other, 0))
+    assert waiting.cancel()
+    go_on.set()
+    assert (running.result(30), after.result(30)) == (Receipt(1, 1), Receipt(1, 1))
+    assert recorder.submit(vote(first, 2)).result(30) == Receipt(3, 3)
     recorder.stop()
     store.dispose()
