@@ -27,6 +27,7 @@ from starlette.routing import BaseRoute, Route
 
 from ..errors import UserError
 from ..requests import validated
+from ..visitors import VisitorLimit, visitor_at
 from .bundle import Bundle, PictureFile
 from .design import next_session
 from .pages import Page, rate_page
@@ -87,10 +88,14 @@ class Rating:
         store: its votes.
         recorder: writes them.
         invite_only: whether one needs an invitation.
+        burst: how many raters without one may begin at once from one address, and then one every minute; 0 for any.
     """
 
-    def __init__(self, bundle: Bundle, store: Store, recorder: Recorder, *, invite_only: bool = False) -> None:
+    def __init__(
+        self, bundle: Bundle, store: Store, recorder: Recorder, *, invite_only: bool = False, burst: int = 0
+    ) -> None:
         self.bundle, self.store, self.recorder, self.invite_only = bundle, store, recorder, invite_only
+        self._limit = VisitorLimit(burst, per_minute=1, refusal="Many people begin where you are")
         self._key = bundle.keys.derive("trials")
         self._page: Page = rate_page(bundle, invite_only=invite_only)
         self._files: OrderedDict[str, dict[str, tuple[PictureFile, PictureFile]]] = OrderedDict()
@@ -125,6 +130,7 @@ class Rating:
         elif self.invite_only:
             raise UserError("This study is by invitation: open the link that you were sent.")
         else:
+            self._limit.take(visitor_at(request.client.host if request.client else "", request.headers), 1)
             token = keys.new_token()
         rater = self._rater(token)
         withdrawal_hash = keys.withdrawal_hash(keys.withdrawal_code(rater))

@@ -69,7 +69,7 @@ class Site:
         bundle.verify()
         store = open_store(bundle, settings.database, shards=settings.study_shards, taking_votes=True)
         recorder = Recorder(store)
-        rating = Rating(bundle, store, recorder, invite_only=settings.study_invite_only)
+        rating = Rating(bundle, store, recorder, invite_only=settings.study_invite_only, burst=settings.visitor_burst)
         password = settings.admin_password.get_secret_value() if settings.admin_password else None
         results = ResultsPages(bundle, store, password=password, public=settings.study_public)
         routes = [*rating.routes(), *results.routes()]

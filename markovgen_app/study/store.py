@@ -35,6 +35,8 @@ from .votes import CORRUPTED, Plan, Trial, Vote
 FILE, MIRROR = "study.db", "answers.jsonl"
 ABANDONED_AFTER = timedelta(hours=2)
 """A session that stood still for so long gives its open items to the next rater; its rater may still go on with it."""
+UNTOUCHED_FOR = timedelta(minutes=10)
+"""A session without any answer does so sooner: whoever only opens pages must not take all places."""
 
 Build = Callable[[Sequence[Trial], Sequence[Trial]], list[Trial]]
 """The trials of a new session, out of the trials that fill a place and those that this rater was given already."""
@@ -345,9 +347,12 @@ class Store:
         pairs are judged once more than planned.
         """
         same_trial = sa.and_(trials.c.rater == votes.c.rater, trials.c.trial == votes.c.trial)
-        since = (self.clock() - ABANDONED_AFTER).isoformat(timespec="milliseconds")
+        since, untouched_since = (
+            (self.clock() - age).isoformat(timespec="milliseconds") for age in (ABANDONED_AFTER, UNTOUCHED_FOR)
+        )
+        present = raters.c.seen_at > sa.case((raters.c.number > 0, since), else_=untouched_since)
         judged = sa.and_(votes.c.choice.is_not(None), votes.c.choice != "skip")
-        waiting = sa.and_(votes.c.choice.is_(None), raters.c.seen_at > since)
+        waiting = sa.and_(votes.c.choice.is_(None), present)
         failed = sa.and_(trials.c.kind == "check", votes.c.choice != "skip", votes.c.choice != trials.c.expected)
         left_out = (
             sa.select(trials.c.rater)

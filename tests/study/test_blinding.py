@@ -54,7 +54,7 @@ def traffic(tmp_path_factory: pytest.TempPathFactory) -> list[Reply]:
     with pytest.MonkeyPatch.context() as fixed:
         fixed.setattr("markovgen_app.study.bundle.secrets.token_hex", lambda size: "07" * size)
         bundle: Bundle = a_study(folder / "study", a_plan(40, session_length=24))
-    site = Site.open(bundle.folder, Settings())
+    site = Site.open(bundle.folder, Settings(visitor_burst=0))
     http = TestClient(Starlette(routes=site.routes))
     found: list[Reply] = []
 

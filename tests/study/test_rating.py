@@ -164,6 +164,19 @@ def test_voting_after_closing(site: Site, http: TestClient) -> None:
     assert len(site.store.votes()) == 1
 
 
+def test_opening_session_after_session(bundle: Bundle, tmp_path: Path) -> None:
+    """From one address; invitations, and whoever has begun, have no such limit."""
+    site = opened(bundle, tmp_path, visitor_burst=3)
+    http = TestClient(Starlette(routes=site.routes))
+    raters = [Rater(http) for _ in range(3)]
+    refused(http.post("/rate/api/start", json={"consent": True}), 400, "Many people begin where you are: please try")
+    assert site.store.status().raters == 3
+    assert raters[0].post("start", {"consent": True}).json()["code"] == raters[0].told["code"]
+    for number in range(4):
+        Rater(http, invitation=bundle.keys.invitation(number))
+    site.close()
+
+
 def forged(token: str) -> list[str]:
     text, _, signature = token.partition(".")
     return [

@@ -25,7 +25,7 @@ from markovgen_app.study.bundle import Bundle
 from markovgen_app.study.mirror import read_mirror
 from markovgen_app.study.recorder import Recorder
 from markovgen_app.study.statistics import analyse
-from markovgen_app.study.store import ABANDONED_AFTER, Answer, Receipt, Refused, Session, Store
+from markovgen_app.study.store import ABANDONED_AFTER, UNTOUCHED_FOR, Answer, Receipt, Refused, Session, Store
 from markovgen_app.study.votes import Trial, Vote
 
 
@@ -212,6 +212,21 @@ def test_an_abandoned_session_is_given_to_the_next(store: Store, bundle: Bundle,
     waiting = {(t.prompt, frozenset((t.left, t.right))) for t in first.trials[5:] if t.kind == "pair"}
     assert given == waiting
     assert isinstance(only(store.record([vote(first, 5)])), Receipt), "who comes back may go on"
+
+
+def test_a_session_that_nobody_began_holds_its_places_for_minutes_only(
+    store: Store, bundle: Bundle, clock: Clock
+) -> None:
+    begun, opened = join(store, bundle)[1], [join(store, bundle)[1] for _ in range(17)]
+    store.record([vote(begun, 0)])
+    with pytest.raises(Refused, match="all the answers it needs"):
+        join(store, bundle)
+    clock.now += UNTOUCHED_FOR + timedelta(seconds=1)
+    for _ in range(17):
+        answered(store, join(store, bundle)[1])
+    with pytest.raises(Refused, match="all the answers it needs"):
+        join(store, bundle)
+    answered(store, opened[0])  # who comes back late is served all the same
 
 
 def test_skipped_pairs_are_given_to_somebody_else(store: Store, bundle: Bundle) -> None:
