@@ -272,7 +272,7 @@ class _Record:
             before, after = (float(mrf.energy(tokens, unary)) for tokens in (plain, predicted))
             pictures = pipeline.to_images(torch.cat([plain, predicted]))
         changed = (plain != predicted)[0].cpu()
-        return Refinement(stage, step.index, self.undecided, changed, *pictures, before, after)
+        return Refinement(stage, step.index, self.undecided, changed, pictures[0], pictures[1], before, after)
 
 
 def film_steps(steps: int, exit_step: int, most: int = FILM_COLUMNS) -> list[int]:
