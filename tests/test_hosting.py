@@ -11,11 +11,15 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 import yaml
 from browsing import free_port
 from builders import tiny_checkpoint
 from PIL import Image
+
+from markovgen_app.settings import load_settings
+from markovgen_app.ui.build import launch
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,6 +52,18 @@ def test_no_file_of_the_weights_is_too_large_for_a_plain_push() -> None:
 def test_every_line_that_the_documentation_tells_to_change_is_there() -> None:
     text = (ROOT / "docs/hosting.md").read_text()
     assert "torch==2.13.0" in text and "torch==2.13.0" in (ROOT / "requirements.txt").read_text().splitlines()
+
+
+def test_a_space_is_served_on_the_port_that_its_proxy_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address that `launch` gives to Gradio where only SPACE_ID is set; nothing is bound."""
+    for name in ("MARKOVGEN_HOST", "MARKOVGEN_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SPACE_ID", "someone/markovgen")
+    asked: dict[str, Any] = {}
+    with gr.Blocks() as page:
+        monkeypatch.setattr(page, "launch", lambda **options: asked.update(options))
+        launch(page, load_settings())
+    assert (asked["server_name"], asked["server_port"]) == ("0.0.0.0", 7860)
 
 
 def test_the_app_starts_as_in_a_space_and_answers_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
