@@ -275,7 +275,7 @@ def import_votes(
         from .mirror import read_mirror
         from .store import MIRROR
 
-        bundle, store = _opened(folder, database)
+        bundle, store = _opened(folder, database, new=True)
         votes = read_mirror(file) if file.name == MIRROR else read_votes(file)
         if not votes:
             raise UserError(f"{file} holds no votes: give another file.")
@@ -327,9 +327,13 @@ def _opened(folder: Path, database: str | None) -> tuple[Bundle, Store]:
     from ..settings import load_settings
     from .bundle import Bundle
     from .site import open_store
+    from .tables import database_file
 
     bundle = Bundle.open(folder)
     settings = load_settings(database=database)
+    file = database_file(settings.database) if settings.database and not settings.study_shards else None
+    if file and not new and not file.exists():
+        raise UserError(f"There is no database {file}: check --database, or MARKOVGEN_DATABASE.")
     return bundle, open_store(bundle, settings.database, shards=settings.study_shards)
 
 

@@ -111,6 +111,17 @@ def engine(url: str | Path) -> sa.Engine:
         raise UserError('PostgreSQL needs its driver: run `pip install "psycopg[binary]"`.') from None
 
 
+def database_file(given: str) -> Path | None:
+    """The file that a path or a URL of SQLite names; None for any other database."""
+    if "://" not in given:
+        return Path(given)
+    try:
+        url = sa.make_url(given)
+    except ArgumentError:
+        return None
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
 def _sqlite(url: sa.URL) -> sa.Engine:
     """WAL, so that reading and writing do not wait for each other; every commit synced; deleted rows overwritten."""
     found = sa.create_engine(url, connect_args={"timeout": _WAIT_SECONDS, "check_same_thread": False})
