@@ -19,7 +19,8 @@ def check_address(host: str, port: int) -> None:
     """
     for name in dict.fromkeys((_LOCAL, host.strip("[]"))):
         try:
-            family, *_, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
+            found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+            family, *_, address = min(found, key=lambda each: each[0] != socket.AF_INET)  # of localhost, the older one
             with socket.socket(family) as tried:
                 tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 tried.bind(address)

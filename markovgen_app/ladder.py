@@ -193,7 +193,8 @@ def further_parts(folder: Path) -> list[tuple[str, str | None]]:
     """
     stages = read_json(folder / "model_index.json").get(STAGES)
     found: list[tuple[str, str | None]] = []
-    while len(found) + 2 < len(stages) if stages else (folder / part_names(len(found) + 2)[0]).is_dir():
+    said = len(stages) if isinstance(stages, list) else None
+    while (folder / part_names(len(found) + 2)[0]).is_dir() if said is None else len(found) + 2 < said:
         transformer, field = part_names(len(found) + 2)
         found.append((transformer, field if (folder / field).is_dir() else None))
     return found
