@@ -57,11 +57,26 @@ def create(
         Path | None,
         typer.Option("--consent", help="text file that raters read first, instead of ours", show_default=False),
     ] = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option("--pairs", help="a:b,c:d, methods to compare [default: every two]", show_default=False),
+    ] = None,
     raters_per_pair: Annotated[int, typer.Option("--raters-per-pair", min=1, help="who judge each pair")] = 3,
     session_length: Annotated[int, typer.Option("--session-length", min=1, help="pairs a rater judges at a time")] = 30,
+    repeats: Annotated[
+        float, typer.Option("--repeats", min=0, max=0.5, help="share of them that comes again, sides swapped")
+    ] = 0.1,
+    checks: Annotated[int, typer.Option("--checks", min=0, help="attention checks a session")] = 2,
+    practice: Annotated[int, typer.Option("--practice", min=0, help="examples before a rater's first session")] = 3,
     exposure: Annotated[
         float, typer.Option("--exposure", min=0, max=60, help="seconds that a pair stands before one may answer")
     ] = 1.0,
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            "--rules", help="YAML or JSON file: when a rater's votes are left out, instead of ours", show_default=False
+        ),
+    ] = None,
     preference: Annotated[
         float, typer.Option("--preference", help="smallest share of sided votes that the study should find")
     ] = 0.6,
@@ -79,6 +94,7 @@ def create(
         from .bundle import Request
         from .bundle import create as make_study
         from .design import raters_needed
+        from .planning import parsed_pairs, read_rules
         from .power import planned
         from .prompts import read_prompts
         from .prompts import sample as sampled
@@ -88,15 +104,20 @@ def create(
         rows = sampled(found, sample, seed) if sample else found
         arms = _arms(arm or [])
         generated = _parsed(methods)
+        all_methods = (*generated, *arms)
         fields: dict[str, Any] = {
             "title": title,
             "question": question,
             "prompts": tuple(rows),
-            "methods": (*generated, *arms),
+            "methods": all_methods,
+            "pairs": parsed_pairs(pairs, all_methods) if pairs else (),
             "raters_per_pair": raters_per_pair,
             "session_length": session_length,
+            "repeat_share": repeats,
+            "checks": checks,
+            "practice": practice,
             "seed": seed,
-            "rules": Rules.after(exposure),
+            "rules": read_rules(rules, exposure) if rules else Rules.after(exposure),
             "power": validated(Power, {"preference": preference, "power": power}),
         }
         plan = planned(validated(Plan, fields))
@@ -322,8 +343,8 @@ def simulate_studies(
     main(studies, worlds, study, prompts, raters_per_pair, session_length, seed, out, database, as_json)
 
 
-def _opened(folder: Path, database: str | None) -> tuple[Bundle, Store]:
-    """A study and its votes, to look at."""
+def _opened(folder: Path, database: str | None, *, new: bool = False) -> tuple[Bundle, Store]:
+    """A study and its votes, to look at; or, with `new`, a place for votes that need not be there yet."""
     from ..settings import load_settings
     from .bundle import Bundle
     from .site import open_store

@@ -19,6 +19,7 @@ from markovgen_app.study import commands
 from markovgen_app.study.bundle import Bundle
 from markovgen_app.study.site import open_store
 from markovgen_app.study.store import Answer
+from markovgen_app.study.votes import Rules
 
 run = partial(run_command, "study")
 
@@ -103,10 +104,7 @@ def test_a_lost_database_comes_back_from_the_answers_beside_it(weights: str) -> 
 
 
 def test_pictures_from_elsewhere_need_no_model(capsys: pytest.CaptureFixture[str]) -> None:
-    for arm in ("ours", "theirs"):
-        Path(arm).mkdir()
-        for number in (1, 2, 3):
-            Image.new("RGB", (40, 40), (number, 0, len(arm))).save(f"{arm}/000{number}.png")
+    arms_of("ours", "theirs")
     Path("consent.txt").write_text("We keep answers.\n\nThank you.\n")
     arms = ("--arm", "A=ours", "--arm", "B=theirs", "--consent", "consent.txt")
     assert run("create", "--prompts", "prompts.txt", "--methods", "", *arms, "--sample", "2", "--out", "study") == 0
@@ -114,6 +112,61 @@ def test_pictures_from_elsewhere_need_no_model(capsys: pytest.CaptureFixture[str
     assert captured.out == "study\n" and "SHA-256" in captured.err and "its results stay preliminary" in captured.err
     bundle = Bundle.open(Path("study"))
     assert len(bundle.plan.prompts) == 2 and bundle.manifest.consent == "We keep answers.\n\nThank you."
+
+
+def arms_of(*names: str) -> list[str]:
+    """Options for methods whose pictures are there already."""
+    for name in names:
+        Path(name).mkdir(exist_ok=True)
+        for number in (1, 2, 3):
+            Image.new("RGB", (40, 40), (number, 0, ord(name[0]))).save(f"{name}/000{number}.png")
+    return ["--methods", "", *(f"--arm={name}={name}" for name in names)]
+
+
+def test_all_of_the_plan_can_be_said() -> None:
+    Path("rules.yaml").write_text("max_failed_checks: 0\nmin_votes: 4\n")
+    options = ("--pairs", "x:y,y:z:1", "--repeats", "0", "--checks", "1", "--practice", "0", "--rules", "rules.yaml")
+    arms = arms_of("x", "y", "z:1")
+    assert run("create", "--prompts", "prompts.txt", *arms, *options, "--exposure", "2", "--out", "study") == 0
+    plan = Bundle.open(Path("study")).plan
+    assert plan.pairs == (("x", "y"), ("y", "z:1"))
+    assert (plan.repeat_share, plan.checks, plan.practice) == (0, 1, 0)
+    assert plan.rules == Rules.after(2).model_copy(update={"max_failed_checks": 0, "min_votes": 4})
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--pairs", "x:w", "'x:w' in --pairs is no pair of this study's methods (x, y): write two of them"),
+        ("--pairs", "x:x", "'x:x' in --pairs is no pair"),
+        ("--pairs", "x:y,y:x", "a pair of methods is there twice"),
+        ("--repeats", "0.6", "--repeats"),
+        ("--rules", "no.yaml", "Cannot read no.yaml"),
+        ("--rules", "prompts.txt", "prompts.txt holds no rules"),
+        ("--rules", "wrong.json", "Max failed checks"),
+        ("--rules", "unknown.json", "There is no setting called 'max_failed_cheques'"),
+    ],
+)
+def test_what_is_wrong_with_a_plan_is_one_line(
+    option: str, value: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("wrong.json").write_text('{"max_failed_checks": -1}')
+    Path("unknown.json").write_text('{"max_failed_cheques": 1}')
+    assert run("create", "--prompts", "prompts.txt", *arms_of("x", "y"), option, value, "--out", "study") == 2
+    told = capsys.readouterr().err
+    assert says in told and len(told.strip().splitlines()) == 1
+    assert not Path("study").exists()
+
+
+def test_a_database_that_is_not_there_is_not_made(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("create", "--prompts", "prompts.txt", *arms_of("x", "y"), "--out", "study") == 0
+    assert run("status", "study") == 0, "a study that was never served has no votes"
+    for command in (["status"], ["export", "--out", "all"], ["close"]):
+        for database in ("mistyped.db", "sqlite:///mistyped.db"):
+            capsys.readouterr()
+            assert run(command[0], "study", *command[1:], "--database", database) == 2
+            assert "There is no database mistyped.db: check --database" in capsys.readouterr().err
+    assert not Path("mistyped.db").exists()
 
 
 def test_pictures_stay_in_the_size_that_they_are_made_in() -> None:

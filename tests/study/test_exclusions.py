@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
+import yaml
 from voting import LENIENT, plan_of, vote
 
 from markovgen_app.study.bundle import Manifest
@@ -94,3 +97,9 @@ def test_a_rater_under_two_rules_is_left_out_once_and_told_twice() -> None:
     told = {exclusion.rule: (exclusion.raters, exclusion.votes) for exclusion in results.exclusions}
     assert told["max_failed_checks"] == told["min_median_seconds"] == (("anna",), 2)
     assert told["min_votes"] == ((), 0)
+
+
+def test_the_documented_rules_are_the_defaults() -> None:
+    page = (Path(__file__).parents[2] / "docs/study.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert yaml.safe_load(block) == Rules().model_dump()
