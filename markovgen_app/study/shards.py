@@ -109,6 +109,8 @@ class Shards:
         """
         try:
             self.folder.mkdir(exist_ok=True)
+            for part in self.folder.glob(".*.part"):  # of a server that was killed while it wrote a shard anew
+                part.unlink()
             self.forget()
             self.add()
         except OSError as error:

@@ -127,8 +127,10 @@ def test_what_a_withdrawal_left_is_taken_out_later(
     assert {kept.rater for kept in looked.votes()} == {stays.rater}
     looked.dispose()
     assert any(row.get("rater") == also.rater for row in rows(folder)), "looking changes nothing"
+    (folder / ".some.jsonl.part").write_text(also.rater)  # killed while it was taken out
     started(bundle, folder).dispose()
     assert {row["rater"] for row in rows(folder) if "rater" in row} == {stays.rater}
+    assert not (folder / ".some.jsonl.part").exists()
 
 
 def test_an_answer_that_no_shard_takes_is_not_acknowledged(bundle: Bundle, tmp_path: Path, folder: Path) -> None:
