@@ -160,7 +160,12 @@ MethodsOption = Annotated[
     str, typer.Option("--methods", help="parted by commas, with options such as early-exit:exit_step=12")
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="also write the JSON object to this file")]
-_EDITING = {"inpaint": "full,early-exit,markovgen", "edit": "full:strength=0.25,full:strength=0.5,full:strength=1"}
+_EDITING = {
+    "inpaint": "full,early-exit,markovgen",
+    "edit": ",".join(
+        f"{method}:strength={strength}" for strength in ("0.25", "0.5", "1") for method in ("full", "markovgen")
+    ),
+}
 ScorerOption = Annotated[
     Path | None,
     typer.Option("--scorer", help="folder of the scorer [default: weights/scorer]", show_default=False),

@@ -5,7 +5,8 @@
 
 Every case is a scene with one object, and the same scene with another object, with none, or on another background. The
 scorer says what is seen. Two rows say what is in reach: the true pictures themselves, and the tokenizer's
-reconstructions of them. An edit is the start of every stronger one, so strengths of one method cost one run.
+reconstructions of them. Variants that differ in their method alone are compared case by case: their noise is the same.
+An edit is the start of every stronger one, so strengths of the method full cost one run.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from .generation import available
 from .judging import load_scorer, look, scenes_for
 from .output import aligned, cell, command_line, plain, progress, sheet, write_report
 from .reach import beyond, decoder_reach
+from .summaries import counterparts, difference, summary
 
 _REQUESTS: dict[Task, type[PictureRequest]] = {"inpaint": InpaintRequest, "edit": EditRequest}
 _NEAR = 0.15  # of the picture's side: how far an object that is kept may move
@@ -238,36 +240,6 @@ def _measures(
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
-def summary(values: Mapping[str, np.ndarray], weights: np.ndarray) -> dict[str, Any]:
-    """Means with their intervals; of the seams, the ratio to the true pictures'."""
-    table: dict[str, Any] = {}
-    for name, each in values.items():
-        if name == "model_seconds":
-            table[name] = float(np.median(each))
-        elif name in ("seam", "band"):
-            table[f"{name}_ratio"] = _ratio(each, values[f"{name}_true"], weights)
-        elif not name.endswith("_true"):
-            table[name] = metrics.mean_interval(each, weights)
-    return table
-
-
-def _ratio(made: np.ndarray, true: np.ndarray, weights: np.ndarray) -> metrics.Interval:
-    """Ratio of two means of differences over the same cases, with its interval.
-
-    Flat true pictures have no difference to divide by: NaN where all are flat, and for the interval where all of a
-    resample's are.
-    """
-    there = ~(np.isnan(made) | np.isnan(true))
-    made, true, share = made[there], true[there], weights[:, there]
-    nothing = float("nan")
-    if not true.any():
-        return {"value": nothing, "low": nothing, "high": nothing}
-    value, below = float(made.mean() / true.mean()), share @ true  # (R,)
-    if not below.all():
-        return {"value": value, "low": nothing, "high": nothing}
-    return metrics.percentiles(value, (share @ made) / below)
-
-
 def through_tokenizer(pipeline: MarkovGenPipeline, pictures: Sequence[np.ndarray]) -> list[Before]:
     """Pictures of the pipeline's size as tokens and back; one by one, as a request has them."""
     tokens = [pipeline.encode([Image.fromarray(picture)]) for picture in pictures]  # each (1, n)
@@ -320,7 +292,10 @@ def evaluate(
             readings = look(scorer, pictures).readings
             found = [judged(change, case, reading) for case, reading in zip(work, readings, strict=True)]
             rows[name] = {key: np.array([row[key] for row in found]) for key in found[0]}
-        report["changes"][change] = {name: summary(values, weights) for name, values in rows.items()}
+        table = report["changes"][change] = {name: summary(values, weights) for name, values in rows.items()}
+        for name, others in counterparts(variants).items():
+            if others:
+                table[name]["differences"] = {other: difference(rows[name], rows[other], weights) for other in others}
         for case, each in islice(zip(work, next(iter(made.values())), strict=True), 4):
             shown += [(f"before: {case.source_prompt}", Image.fromarray(case.picture))]
             shown += [(case.prompt, Image.fromarray(each.image))]
@@ -335,11 +310,14 @@ def text_table(report: Mapping[str, Any]) -> str:
     """The report for people: a table a kind of change, 95 % intervals in brackets."""
     lines: list[str] = []
     for change, rows in report["changes"].items():
-        columns = list(dict.fromkeys(name for values in rows.values() for name in values))
-        table = [[change, *(column.replace("_", " ") for column in columns)]]
-        for name, values in rows.items():
-            table.append([name, *(cell(values[column]) if column in values else "–" for column in columns)])
-        lines += [*aligned(table), ""]
+        lines += [*_aligned({(name,): values for name, values in rows.items()}, [change]), ""]
+        differences = {
+            (name, other): values
+            for name, measured in rows.items()
+            for other, values in measured.get("differences", {}).items()
+        }
+        if differences:
+            lines += [*_aligned(differences, [f"{change}, on the same cases", "less"]), ""]
     if reach := report.get("decoder_reach"):
         lines.append(
             f"kept psnr, without paste-back, and reconstruction psnr are of the pixels more than {reach} away from all"
@@ -350,10 +328,21 @@ def text_table(report: Mapping[str, Any]) -> str:
         [
             *lines,
             f"{report['images']} cases of the {report['split']} split for each change, {report['nouns']} nouns."
-            " Brackets: 95 % bootstrap intervals over cases.",
-            "The last two rows are what the scorer finds in the true pictures, and in them after the tokenizer.",
+            " Brackets: 95 % bootstrap intervals over cases; a method makes a difference where that of its difference"
+            " leaves out 0.",
+            "The last two rows of each table are what the scorer finds in the true pictures, and in them after the"
+            " tokenizer.",
         ]
     )
+
+
+def _aligned(rows: Mapping[tuple[str, ...], Mapping[str, Any]], heading: Sequence[str]) -> list[str]:
+    """Rows of measures under their names."""
+    columns = list(dict.fromkeys(name for values in rows.values() for name in values if name != "differences"))
+    table = [[*heading, *(column.replace("_", " ") for column in columns)]]
+    for names, values in rows.items():
+        table.append([*names, *(cell(values[column]) if column in values else "–" for column in columns)])
+    return aligned(table)
 
 
 def main(

@@ -17,11 +17,14 @@ from scorers import tiny_scorer
 from markovgen_app.data.scenes import SceneDataset, combination_splits
 from markovgen_app.errors import UserError
 from markovgen_app.evaluation import editing
+from markovgen_app.evaluation.metrics import resamples
 from markovgen_app.evaluation.reach import beyond, decoder_reach
+from markovgen_app.evaluation.summaries import counterparts, difference, summary
 from markovgen_app.models.scorer import Detection, Reading
 from markovgen_app.pixels import to_levels
 
 SCENES = SceneDataset(0, 128, "test")
+FIELD = "markovgen:strength=0.01"
 
 
 @pytest.mark.parametrize("change", ["replaced", "removed", "noun", "background"])
@@ -123,18 +126,46 @@ def test_what_counts_as_right() -> None:
     assert editing.judged("removed", case, seen(old))["empty"] == 0
 
 
+def test_variants_are_compared_where_they_differ_in_their_method_alone() -> None:
+    variants = editing.parse_variants("full,full:strength=0.5,markovgen:strength=0.5,full+source,markovgen", "edit")
+    pairs = {"markovgen:strength=0.5": ["full:strength=0.5"], "markovgen": ["full"]}
+    assert {name: others for name, others in counterparts(variants).items() if others} == pairs
+
+
+def test_by_default_every_strength_is_edited_with_and_without_the_field(monkeypatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(editing, "main", lambda model, task, methods, *others, **options: asked.append(methods))
+    assert run_command("evaluate", "--task", "edit") == 0
+    variants = editing.parse_variants(asked[0], "edit")
+    pairs = {name: others for name, others in counterparts(variants).items() if others}
+    assert [variants[name]["strength"] for name in pairs] == ["0.25", "0.5", "1"]
+    for name, others in pairs.items():
+        assert variants[name]["method"] == "markovgen" and [variants[other]["method"] for other in others] == ["full"]
+
+
+def test_differences_are_those_of_the_same_cases() -> None:
+    """Between cases the measure varies far more than within them: paired, a small difference is seen."""
+    case = np.random.default_rng(0).normal(0, 10, 50)
+    weights = resamples(50, 200)
+    table = difference({"object": case + 0.5, "seam": case}, {"object": case, "seam": case}, weights)
+    assert list(table) == ["object"]
+    assert table["object"]["low"] == pytest.approx(0.5) == table["object"]["value"]
+    unpaired = summary({"object": case}, weights)["object"]
+    assert unpaired["high"] - unpaired["low"] > 3
+
+
 def test_ratios_weigh_cases_as_means_do() -> None:
     values = {"seam": np.array([2.0, 4.0, np.nan]), "seam_true": np.array([1.0, 2.0, 5.0])}
-    table = editing.summary(values, np.full((4, 3), 1 / 3))
+    table = summary(values, np.full((4, 3), 1 / 3))
     assert table == {"seam_ratio": {"value": 2.0, "low": 2.0, "high": 2.0}}
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_ratio_to_flat_pictures_is_no_number() -> None:
     weights = np.array([[0.5, 0.5], [1.0, 0.0]])
-    flat = editing.summary({"seam": np.array([2.0, 4.0]), "seam_true": np.zeros(2)}, weights)["seam_ratio"]
+    flat = summary({"seam": np.array([2.0, 4.0]), "seam_true": np.zeros(2)}, weights)["seam_ratio"]
     assert np.isnan([flat["value"], flat["low"], flat["high"]]).all()
-    some = editing.summary({"seam": np.array([2.0, 4.0]), "seam_true": np.array([0.0, 2.0])}, weights)["seam_ratio"]
+    some = summary({"seam": np.array([2.0, 4.0]), "seam_true": np.array([0.0, 2.0])}, weights)["seam_ratio"]
     assert some["value"] == 3 and np.isnan([some["low"], some["high"]]).all()
 
 
@@ -171,13 +202,20 @@ def test_reports_hold_every_change_with_what_is_in_reach(reports) -> None:
             assert list(rows)[-2:] == ["tokenizer", "true pictures"] and len(rows) >= 4
             for name, values in rows.items():
                 assert ("model_seconds" in values) == (name not in ("tokenizer", "true pictures"))
-                for value in (each for measure, each in values.items() if measure != "model_seconds"):
+                compared = values.get("differences", {})
+                others = {"inpaint": [], "edit": ["full:strength=0.01"]}[task] if name == FIELD else []
+                assert list(compared) == others and all("model_seconds" not in each for each in compared.values())
+                plain = {key: each for key, each in values.items() if key not in ("model_seconds", "differences")}
+                for value in [*plain.values(), *(each for other in compared.values() for each in other.values())]:
                     defined = ~np.isnan([value["value"], value["low"], value["high"]])
                     assert defined.all() or not defined[1:].any(), "an interval has two ends or none"
                     assert value["low"] <= value["value"] <= value["high"] or not defined.all()
         assert len(shown) == 8
         json.dumps(report)
-        assert "true pictures" in editing.text_table(report)
+        lines = editing.text_table(report).splitlines()
+        assert any(line.startswith("true pictures") for line in lines)
+        told = [line for line in lines if line.startswith(FIELD) and "full:strength=0.01" in line]
+        assert len(told) == (2 if task == "edit" else 0), "one for each change"
 
 
 def test_inpainting_leaves_the_outside_to_the_bit(reports) -> None:
