@@ -14,16 +14,21 @@ function phase() {
   return now;
 }
 
-// The place in line, in the header; empty for none.
-function inHeader(place) {
-  const chip = document.querySelector("#header .mg-queue");
-  if (chip) chip.textContent = place;
+// Tells the place in line, in the header and aloud, if it lasts: most are let in at once. Empty for none.
+function inLine(place) {
+  const tell = () => {
+    document.querySelector("#header .mg-queue").textContent = place;
+    if (place) announce(place);
+  };
+  clearTimeout(store.telling);
+  if (place) store.telling = setTimeout(tell, 500);
+  else tell();
 }
 
 // Whether a value from the server is one to show; if so, the run goes on.
 function accepted(value) {
   if (!value || !value.run || value.run === store.stoppedRun || store.halted) return false;
-  if (store.waiting) inHeader("");
+  if (store.waiting) inLine("");
   store.waiting = false;
   store.running = !value.final;
   return true;
@@ -39,8 +44,7 @@ new MutationObserver(() => {
   const place = next ? "Waiting: you are next in line" : found ? `Waiting: number ${found[1]} of ${found[2]} in line` : WAITING;
   if (place !== store.place) {
     store.place = place;
-    inHeader(found ? place : "");
-    announce(place);
+    inLine(found ? place : "");
     render();
   }
 }).observe(block, { childList: true, characterData: true, subtree: true });
@@ -55,7 +59,7 @@ store.start = () => {
   window.markovgenGlide(element.querySelector(".mg-frame:not([hidden])"));
 };
 store.finish = () => {
-  if (store.waiting) inHeader("");
+  if (store.waiting) inLine("");
   if (store.running) stopped();
   store.waiting = store.running = false;
   render();
