@@ -23,7 +23,8 @@ STAGES = {
     "scorer": ScorerConfig,
 }
 COMMAND = re.compile(
-    r"^#   (?:accelerate launch -m markovgen_app|markovgen) train (\S+) --config (\S+)(?: --(?:data|model) \S+)? --resume$",
+    r"^#   (?:accelerate launch -m markovgen_app|markovgen) train (\S+) --config (\S+)"
+    r"(?: --(?:data|model) \S+)? --resume$",
     re.MULTILINE,
 )
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
