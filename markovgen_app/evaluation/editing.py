@@ -311,7 +311,7 @@ def text_table(report: Mapping[str, Any]) -> str:
     lines: list[str] = []
     for change, rows in report["changes"].items():
         lines += [*_aligned({(name,): values for name, values in rows.items()}, [change]), ""]
-        differences = {
+        differences: dict[tuple[str, ...], Any] = {
             (name, other): values
             for name, measured in rows.items()
             for other, values in measured.get("differences", {}).items()

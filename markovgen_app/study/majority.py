@@ -79,9 +79,9 @@ def bootstrap_majorities(
     names, places = np.unique(items, return_inverse=True)
     cells, starts = np.unique(np.sort(3 * places + outcomes), return_index=True)
     by_cell = drawn(raters, rng, draws)[:, np.argsort(3 * places + outcomes)]  # (draws, votes)
-    counts = np.zeros((draws, 3 * len(names)), int)
-    counts[:, cells] = np.add.reduceat(by_cell, starts, axis=1)
-    counts = counts.reshape(draws, len(names), 3)  # (draws, items, outcomes)
+    flat = np.zeros((draws, 3 * len(names)), int)
+    flat[:, cells] = np.add.reduceat(by_cell, starts, axis=1)
+    counts = flat.reshape(draws, len(names), 3)  # (draws, items · outcomes) -> (draws, items, outcomes)
     weights = drawn(np.arange(len(names)), rng, draws) * (counts.sum(axis=2) >= needed)  # (draws, items)
     totals = weights.sum(axis=1)
     if not totals.any():

@@ -242,7 +242,8 @@ class Store:
                         raise UserError("Simulated votes and people's are never mixed: import into a new database.")
                 last = _last_event(connection)
                 for rater, own in by_rater.items():
-                    row = {"rater": rater, "withdrawal_hash": withdrawal_hash(rater), "simulated": own[0].simulated}
+                    code, simulated = withdrawal_hash(rater), own[0].simulated
+                    row = {"rater": rater, "withdrawal_hash": code, "simulated": simulated}
                     row |= dict.fromkeys(("number", "answered", "assigned"), len(own))
                     connection.execute(raters.insert(), {**row, "started_at": own[0].at, "seen_at": own[-1].at})
                     as_trials = [
@@ -250,7 +251,7 @@ class Store:
                     ]
                     rows = [tables.trial_row(rater, place, trial) for place, trial in enumerate(as_trials)]
                     connection.execute(trials.insert(), rows)
-                    self._tell(session_row(rater, row["withdrawal_hash"], own[0].simulated, 0, as_trials, own[0].at))
+                    self._tell(session_row(rater, code, simulated, 0, as_trials, own[0].at))
                     for number, vote in enumerate(own, start=1):
                         answer = Answer(rater, number, "vote", vote.trial, vote.choice, vote.seconds)
                         say(connection, answer, vote.at)

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -120,7 +120,8 @@ class Backbone:
 
     def to(self, device: torch.device) -> None:
         """Move all models, in place."""
-        for part in (self.transformer, self.tokenizer, self.text_encoder):
+        parts: tuple[Any, ...] = (self.transformer, self.tokenizer, self.text_encoder)
+        for part in parts:
             part.to(device)
         if self.coarse is not None:
             self.coarse.pipeline.to(device)
