@@ -90,7 +90,7 @@ class Easel:
             self.due: value if emptied else None,
             self.empty: gr.HTML(visible=False),
             self.notice: notice_html(notes),
-            self.shown: _told(None, emptied=emptied),
+            self.shown: _told(None, fresh=True),
         }
 
     def _kept(self, values: Components) -> tuple[Source, Image.Image] | None:
@@ -138,8 +138,11 @@ class Easel:
             return {self.notice: notice_html("There is nothing to undo.")}
         source, kept = values[self.last]
         mask = open_mask(kept)
-        shown = self.show(values, source, mask)
-        return {**shown, self.shown: _told(mask, emptied=bool(shown[self.due])), self.last: self._kept(values)}
+        return {
+            **self.show(values, source, mask),
+            self.shown: _told(mask, fresh=True),
+            self.last: self._kept(values),
+        }
 
     def mark(self, values: Components) -> Components:
         """The mask and the rectangle of the four edges together."""
@@ -167,10 +170,10 @@ class Easel:
         return {self.shown: {"save": file}, self.notice: ""}
 
 
-def _told(mask: np.ndarray | None, *, emptied: bool = False) -> dict[str, Any]:
-    """For the page, which warns of leaving what is painted, and says when an editor that was emptied is ready."""
+def _told(mask: np.ndarray | None, *, fresh: bool = False) -> dict[str, Any]:
+    """For the page, which warns of leaving what is painted, and says when it is ready for a fresh picture."""
     painted = mask is not None and bool(mask.any())
-    return {"painted": painted, "emptied": emptied, "ticket": secrets.token_hex(4)}  # anew for every change
+    return {"painted": painted, "fresh": fresh, "ticket": secrets.token_hex(4)}  # anew for every change
 
 
 def _given(told: Any) -> tuple[int, int] | None:

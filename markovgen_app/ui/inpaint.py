@@ -183,8 +183,8 @@ def inpaint_tab(runtime: Runtime, limit: VisitorLimit, first: Path | None, *, me
     handlers = InpaintHandlers("inpaint", runtime, limit, controls, keep, stage, head.notice, parts, mode, own)
     wire(handlers, head, method)
     parts.tokens.click(handlers.show_tokens, handlers.inputs, parts.parts, **QUIETLY)
-    changes = [
-        *(pad.change for pad in pads.values()), aspect.change, anchor.change, windows.change, parts.source.change
-    ]  # fmt: skip
-    gr.on(changes, handlers.frame, handlers.inputs - {parts.editor}, frame, trigger_mode="always_last", **QUIETLY)
+    changes = [*(pad.change for pad in pads.values()), aspect.change, anchor.change, windows.change]
+    framed = (handlers.frame, handlers.inputs - {parts.editor}, frame)
+    gr.on(changes, *framed, trigger_mode="always_last", **QUIETLY)
+    parts.shown.ready(*framed, trigger_mode="always_last", **QUIETLY)
     return handlers

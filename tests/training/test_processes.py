@@ -84,7 +84,7 @@ def test_what_is_kept_is_tokenized_by_all_once(tmp_path: Path, monkeypatch: pyte
     assert sorted(path.stem for path in tmp_path.rglob("*.safetensors")) == ["00000", "00002"]
     source.prepare(1, 2)
     files = sorted(tmp_path.rglob("*.*"))
-    assert [path.name for path in files] == [f"{number:05d}.safetensors" for number in range(3)]
+    assert [path.name for path in files] == [*(f"{number:05d}.safetensors" for number in range(3)), "drawn.txt"]
     made = [path.stat().st_mtime_ns for path in files]
     source.prepare(0, 1)
     assert [path.stat().st_mtime_ns for path in files] == made

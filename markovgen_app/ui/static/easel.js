@@ -1,5 +1,5 @@
 // Below the editor: which tokens a run would change, masks to save; beside it: files that come, undoing, and a warning.
-// value = null, {src, says}, {save: {src, name, ticket}}, {painted, emptied, ticket} where the editor has something new to
+// value = null, {src, says}, {save: {src, name, ticket}}, {painted, fresh, ticket} where the editor has something new to
 //   show, or, from here alone, {line, given} while a file comes: given is [w, h] of the file before it was shrunk
 const figure = element.querySelector(".mg-touched");
 const column = element.closest(".mg-source");
@@ -15,9 +15,9 @@ function render() {
 }
 
 async function receive() {
-  const { painted, emptied, save: file } = props.value ?? {};
+  const { painted, fresh, save: file } = props.value ?? {};
   if (painted !== undefined) paints(painted);
-  if (emptied) trigger("ready", {});
+  if (fresh) trigger("ready", {});
   if (!file) return render();
   save(await (await fetch(file.src)).blob(), `${file.name}.png`);
 }
