@@ -24,7 +24,7 @@ from markovgen_app.pipeline import MarkovGenPipeline
 from markovgen_app.requests import EditRequest, GenerateRequest, InpaintRequest, OutpaintRequest
 from markovgen_app.ui.api import compare_endpoint, generate_endpoint
 from markovgen_app.ui.controls import advanced_options
-from markovgen_app.ui.limits import VisitorLimit
+from markovgen_app.visitors import VisitorLimit
 
 
 def field(side: int = 8, codes: int = CODES) -> MarkovRandomField:

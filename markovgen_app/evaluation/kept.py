@@ -18,13 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..loading import weights_digest
+from ..loading import tensors_digest, weights_digest
 from ..models.scorer import Detection, Reading, Scorer
 from ..pictures import write_error
 from ..pipeline import MarkovGenPipeline
 from ..requests import GenerateRequest
 from .judging import Seen
-from .quality import checksum
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +104,7 @@ class Kept:
     ) -> Kept:
         """Those of these weights, methods and this scorer, in a folder; raises UserError as the class does."""
         works = [str(pipeline.transformer.dtype), str(pipeline.device), weights_digest(pipeline)]
-        kind = [*works, checksum(scorer), scorer.config.size, methods]
+        kind = [*works, tensors_digest(scorer), scorer.config.size, methods]
         digest = hashlib.blake2b(json.dumps(kind).encode(), digest_size=8)
         return cls(folder / f"unfinished-{digest.hexdigest()}.jsonl")
 

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from .. import pixels
 from ..data.scenes import Scene, SceneDataset
+from ..loading import tensors_digest
 from ..models.scorer import Scorer
 from ..models.tokenizer import ImageTokenizer
 from ..pipeline import MarkovGenPipeline
+from ..tensor_files import save_whole
 from . import metrics
 from .judging import ACCURACIES, BATCH, Seen, accuracy_table, encode, judged_values, look, to_pixels
 from .output import progress
@@ -60,7 +62,7 @@ def reference_for(
     real = SceneDataset(scenes.seed + _REFERENCE_SEED, size, scenes.split, scenes.vocabulary)
     look_of_the_world = hashlib.blake2b(b"".join(real[index][1].tobytes() for index in range(8)), digest_size=4)
     key = f"{look_of_the_world.hexdigest()}-{scenes.split}-{len(scenes.nouns)}-{count}"
-    path = cache / f"real-{key}-{checksum(scorer, pipeline.tokenizer)}.safetensors" if cache else None
+    path = cache / f"real-{key}-{tensors_digest(scorer, pipeline.tokenizer)}.safetensors" if cache else None
     if path and path.is_file():
         stored = load_file(path)
     else:
@@ -69,23 +71,13 @@ def reference_for(
         tokens = encode(pipeline.tokenizer, pictures, size)
         stored = {"features": features, "tokens": tokens.int()}
         if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(stored, path)
+            save_whole(stored, path)
     values = stored["features"].numpy()
     groups = metrics.coarse_codes(pipeline.tokenizer.codebook.cpu())
     bigrams = torch.stack(
         [metrics.bigram_counts(part.long(), grid, groups).sum(dim=0) for part in stored["tokens"].split(256)]
     ).sum(dim=0)  # (2, K²)
     return Reference(grid, metrics.FrechetReference(values), metrics.KernelReference(values), bigrams, groups)
-
-
-def checksum(*models: torch.nn.Module) -> str:
-    """What tells the weights of models from others', 16 hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=8)
-    for model in models:
-        for tensor in model.state_dict().values():
-            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def quality(

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydantic import Field
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -26,6 +26,7 @@ from ..data.vocabulary import BACKGROUNDS, COLOURS, STYLES
 from ..evaluation.metrics import Judgement, judge
 from ..models.scorer import FOOTPRINT, Scorer, ScorerOutput
 from ..pixels import stacked, to_pixels
+from ..tensor_files import save_whole
 from .data import scene_batches
 from .loop import LoopConfig, Trainer, copy_half, read_config, without_denormals
 from .muon import Muon
@@ -110,7 +111,6 @@ class PictureCache:
         paths = [self.folder / f"{number:05d}.safetensors" for number in range(count)]
         missing = next((number for number, path in enumerate(paths) if not path.is_file()), count)
         if missing < count:
-            self.folder.mkdir(parents=True, exist_ok=True)
             per_shard = _SHARD // _RENDERED_TOGETHER
             batches = scene_batches(self.scenes, _RENDERED_TOGETHER, missing * per_shard, self.workers)
             for path in paths[missing:]:
@@ -121,8 +121,7 @@ class PictureCache:
         known = labels([scene for batch in batches for scene in batch.scenes], self.scorer)
         pictures = torch.cat([batch.pictures for batch in batches]).permute(0, 2, 3, 1).contiguous()  # -> (S, H, W, 3)
         tensors = {"pictures": pictures, "objects": known.objects, "backgrounds": known.backgrounds}
-        save_file({**tensors, "styles": known.styles}, path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").replace(path)
+        save_whole({**tensors, "styles": known.styles}, path)
 
     def batches(self, size: int, first: int, every: int = 1) -> Iterator[ScorerBatch]:
         """Batches `first`, `first` + `every`, …; every epoch has its own order."""

@@ -16,18 +16,16 @@ those of the same picture drawn small, with errors as in the stage's own trainin
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..data.own import OwnPictures
@@ -41,8 +39,8 @@ from ..models.super_resolution import SuperResolutionTransformer
 from ..models.text import TextEncoder
 from ..models.tokenizer import ImageTokenizer
 from ..models.transformer import MuseTransformer
-from ..pictures import write_error
 from ..pixels import stacked, to_pixels
+from ..tensor_files import save_whole
 from .coarse import CoarseTokens
 from .data import Pictures
 
@@ -278,7 +276,7 @@ class StateSource:
             size = max(1, _BATCH * 256 // max(256, positions))
             parts = [self._sample(indices[start : start + size]) for start in range(0, _SHARD, size)]
             states = States.cat(parts)
-            _save(states, path)
+            save_whole(states.tensors(), path)
         return States(**load_file(path))
 
     @property
@@ -363,16 +361,3 @@ def check_room(sources: Sequence[StateSource], *, tell: bool = True) -> None:
 
 def _size(count: int) -> str:
     return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
-
-
-def _save(states: States, path: Path) -> None:
-    """Write a shard as a whole or not at all; UserError where the disk is full, or nothing may be written there."""
-    part = path.with_suffix(f".{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in states.tensors().items()}, part)
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            part.unlink()
-        raise write_error(path.parent, error) from error

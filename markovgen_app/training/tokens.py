@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..data.own import OwnPictures
 from ..models.tokenizer import ImageTokenizer
+from ..tensor_files import save_whole
 from .data import Pictures, scene_batches
 from .loop import Trainer
 from .masked import MaskedConfig
@@ -94,9 +95,7 @@ class TokenSource:
                 first, count = number * _SHARD // _TOGETHER, _SHARD // _TOGETHER
                 batches = scene_batches(self.scenes, _TOGETHER, first, self.config.workers, (size,))
                 parts = [self.tokenizer.encode(next(batches).pixels(self.device)).cpu() for _ in range(count)]
-                whole = path.with_suffix(f".{os.getpid()}")
-                save_file({"tokens": torch.cat(parts).short()}, whole)
-                whole.replace(path)
+                save_whole({"tokens": torch.cat(parts).short()}, path)
             self._shards[path] = load_file(path)["tokens"]
         return self._shards[path]
 

@@ -24,8 +24,9 @@ from markovgen_app.methods import chosen_methods, default_methods
 from markovgen_app.requests import DecodingRequest, Finalise, GenerateRequest, Method, Order, Schedule
 from markovgen_app.runtime import Runtime
 from markovgen_app.sheets import comparison_report, entry_report, methods_sheet
+from markovgen_app.visitors import VisitorLimit
 
-from .limits import VisitorLimit, comparison_worth, pictures_worth, visitor
+from .limits import comparison_worth, pictures_worth, visitor
 
 EventT = TypeVar("EventT")
 Answer = tuple[FileData, dict[str, Any]]

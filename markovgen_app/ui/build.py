@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute
 from markovgen_app.errors import UserError
 from markovgen_app.runtime import Runtime
 from markovgen_app.settings import Settings
+from markovgen_app.visitors import VisitorLimit
 
 from .about import about_tab
 from .api import compare_endpoint, generate_endpoint
@@ -28,7 +29,6 @@ from .generate import generate_tab
 from .handlers import MODEL_QUEUE
 from .header import header_html
 from .inpaint import inpaint_tab
-from .limits import VisitorLimit
 from .tabs import Workplace
 from .theme import head, theme
 

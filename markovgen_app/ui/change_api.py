@@ -17,9 +17,9 @@ from gradio.data_classes import FileData
 from markovgen_app.errors import UserError
 from markovgen_app.requests import EditRequest, InpaintRequest, OutpaintRequest, PictureRequest
 from markovgen_app.runtime import Runtime
+from markovgen_app.visitors import VisitorLimit
 
 from .api import Answer, answering, one_picture
-from .limits import VisitorLimit
 
 CHANGES: dict[str, type[PictureRequest]] = {kind.task: kind for kind in (InpaintRequest, OutpaintRequest, EditRequest)}
 _SAYS = {

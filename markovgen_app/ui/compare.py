@@ -14,12 +14,13 @@ from markovgen_app.compare import Column, Comparison, Turn, comparing
 from markovgen_app.methods import chosen_methods, default_methods
 from markovgen_app.requests import GenerateRequest
 from markovgen_app.runtime import Runtime
+from markovgen_app.visitors import VisitorLimit
 
 from .comparison import ComparisonRun
 from .controls import QUIETLY, advanced_options, ask, fold, method_choices, seed_control, stage_block
 from .examples import load_comparisons
 from .handlers import Components, Handlers, request_from, wire
-from .limits import VisitorLimit, comparison_worth
+from .limits import comparison_worth
 from .words import notice_html
 
 _NO_FIELD = (

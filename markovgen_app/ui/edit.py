@@ -13,12 +13,12 @@ import gradio as gr
 from markovgen_app.decoding.editing import STRENGTHS
 from markovgen_app.requests import EditRequest, PictureRequest
 from markovgen_app.runtime import Runtime
+from markovgen_app.visitors import VisitorLimit
 
 from .changes import ChangeHandlers
 from .controls import QUIETLY, about, advanced_options, ask, fold, seed_control, stage_block
 from .easel import easel
 from .handlers import Components, Handlers, wire
-from .limits import VisitorLimit
 
 _TITLE = (
     '<h2 class="mg-easel-title">Picture to edit</h2>'

@@ -10,10 +10,11 @@ import gradio as gr
 
 from markovgen_app.events import Result
 from markovgen_app.runtime import Runtime
+from markovgen_app.visitors import VisitorLimit
 
 from .controls import QUIETLY, advanced_options, ask, fold, method_choices, seed_control, stage_block
 from .handlers import Components, Handlers, request_from, wire
-from .limits import VisitorLimit, pictures_worth
+from .limits import pictures_worth
 from .stage import StageRun
 from .words import knows_html, notice_html
 

@@ -16,9 +16,9 @@ from markovgen_app.errors import UserError
 from markovgen_app.pictures import read_settings
 from markovgen_app.requests import GenerateRequest, spoken
 from markovgen_app.runtime import Runtime
+from markovgen_app.visitors import VisitorLimit
 
 from .controls import NOT_FOR_ALL, QUIETLY, Ask, is_read, marked
-from .limits import VisitorLimit
 from .limits import visitor as visitor_of
 from .links import fields_of
 from .words import hints_html, notice_html

@@ -14,12 +14,12 @@ from markovgen_app.errors import UserError
 from markovgen_app.patches import patches
 from markovgen_app.requests import Anchor, InpaintRequest, OutpaintRequest, PictureRequest
 from markovgen_app.runtime import Runtime
+from markovgen_app.visitors import VisitorLimit
 
 from .changes import ChangeHandlers
 from .controls import QUIETLY, about, advanced_options, ask, fold, method_choices, seed_control, stage_block
 from .easel import easel
 from .handlers import Components, Handlers, wire
-from .limits import VisitorLimit
 from .source import Source
 from .stage import preview_url
 

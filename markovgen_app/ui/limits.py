@@ -8,9 +8,7 @@ import gradio as gr
 
 from markovgen_app.requests import DecodingRequest, GenerateRequest
 from markovgen_app.runtime import Runtime
-from markovgen_app.visitors import VisitorLimit, visitor_at
-
-__all__ = ["VisitorLimit", "comparison_worth", "pictures_worth", "visitor"]
+from markovgen_app.visitors import visitor_at
 
 
 def pictures_worth(runtime: Runtime, *requests: DecodingRequest) -> float:

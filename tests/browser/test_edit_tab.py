@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browsing import OpenPage, at_rest, finished, until
+from browsing import OpenPage, finished, until
+from easels import brush, expect_mask, mask_of
 from PIL import Image
 from playwright.sync_api import Locator, Page, Route, expect
 
@@ -46,23 +47,7 @@ def stroke(page: Page) -> None:
     """A short stroke with the brush, in the middle of the picture."""
     editor = tab(page).locator(".mg-editor")
     expect(editor.get_by_text(re.compile(r"[2-9]\d\d%"))).to_be_visible()  # the picture fills its canvas
-    box = at_rest(editor.locator("canvas").first)
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x - 30, y)
-    page.mouse.down()
-    page.mouse.move(x + 30, y, steps=6)
-    page.mouse.up()
-
-
-def mask_of(page: Page) -> np.ndarray:
-    """The mask as it arrives on the server, and comes back as a file."""
-    with page.expect_download() as download:
-        press(page, "Download mask")
-    return np.asarray(Image.open(download.value.path())) > 127
-
-
-def expect_mask(page: Page, mask: np.ndarray) -> None:
-    until(page, lambda: np.array_equal(mask_of(page), mask), "another mask arrives")
+    brush(tab(page))
 
 
 def picture_input(page: Page) -> Locator:
@@ -131,44 +116,44 @@ def test_what_is_painted_can_be_undone(open_page: OpenPage) -> None:
     mark(page, left=8, top=0, right=56, bottom=24)
     marked = np.zeros((128, 128), bool)
     marked[:24, 8:56] = True
-    expect_mask(page, marked)
+    expect_mask(tab(page), marked)
     stroke(page)
-    until(page, lambda: bool((mask_of(page) & ~marked).any()), "the stroke does not arrive")
+    until(page, lambda: bool((mask_of(tab(page)) & ~marked).any()), "the stroke does not arrive")
     page.keyboard.press("Control+z")
     expect(strokes).to_be_disabled()
-    expect_mask(page, marked)
+    expect_mask(tab(page), marked)
     page.keyboard.press("Control+z")
-    expect_mask(page, np.zeros_like(marked))
+    expect_mask(tab(page), np.zeros_like(marked))
     tab(page).locator(".mg-undo").click()
-    expect_mask(page, marked)
+    expect_mask(tab(page), marked)
     stroke(page)
     expect(strokes).to_be_enabled()
     tab(page).locator(".mg-undo").click()
     expect(strokes, "strokes come first").to_be_disabled()
-    expect_mask(page, marked)
+    expect_mask(tab(page), marked)
     words = tab(page).get_by_label("What should the picture show?")
     words.press("Control+z")
-    expect_mask(page, marked)
+    expect_mask(tab(page), marked)
 
 
 def test_a_picture_of_another_size_can_be_painted_and_undone(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page()
     go(page)
     mark(page, left=8, top=0, right=56, bottom=24)
-    until(page, lambda: bool(mask_of(page).any()), "the mask does not arrive")
-    marked = mask_of(page)
+    until(page, lambda: bool(mask_of(tab(page)).any()), "the mask does not arrive")
+    marked = mask_of(tab(page))
     Image.new("RGB", (64, 48), "teal").save(tmp_path / "small.png")
     picture_input(page).set_input_files(tmp_path / "small.png")
-    expect_mask(page, np.zeros((48, 64), bool))
+    expect_mask(tab(page), np.zeros((48, 64), bool))
     tab(page).locator(".mg-undo").click()
-    expect_mask(page, marked)
+    expect_mask(tab(page), marked)
     tab(page).locator(".mg-undo").click()
-    expect_mask(page, np.zeros((48, 64), bool))
+    expect_mask(tab(page), np.zeros((48, 64), bool))
     mark(page, left=2, top=0, right=20, bottom=10)
-    until(page, lambda: bool(mask_of(page)[:10, 2:20].all()), "the rectangle does not arrive")
+    until(page, lambda: bool(mask_of(tab(page))[:10, 2:20].all()), "the rectangle does not arrive")
     stroke(page)
-    until(page, lambda: mask_of(page).sum() > 400, "the stroke does not arrive")
-    assert mask_of(page)[:10, 2:20].all(), "painting keeps what is there"
+    until(page, lambda: mask_of(tab(page)).sum() > 400, "the stroke does not arrive")
+    assert mask_of(tab(page))[:10, 2:20].all(), "painting keeps what is there"
 
 
 def test_leaving_what_is_painted_is_warned_of(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,17 +205,21 @@ def test_a_phones_photo_is_shrunk_before_it_travels(open_page: OpenPage, tmp_pat
         picture_input(page).element_handle(),
     )
     assert np.abs(np.subtract(colours, [(220, 30, 30), (30, 30, 220)])).max() < 12, "upright"
-    until(page, lambda: mask_of(page).shape == (2048, 1536), "the picture does not arrive")
+    until(page, lambda: mask_of(tab(page)).shape == (2048, 1536), "the picture does not arrive")
     mask = np.zeros((5712, 4284), np.uint8)
     mask[:2856] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
     tab(page).locator(".mg-source input[type=file]").last.set_input_files(tmp_path / "mask.png")
-    until(page, lambda: 0.49 < mask_of(page).mean() < 0.51, "nor does a mask of the photo")
+    until(page, lambda: 0.49 < mask_of(tab(page)).mean() < 0.51, "nor does a mask of the photo")
     mask[:] = 0
     mask[3000] = 255  # a line of one pixel
     Image.fromarray(mask).save(tmp_path / "line.png")
     tab(page).locator(".mg-source input[type=file]").last.set_input_files(tmp_path / "line.png")
-    until(page, lambda: mask_of(page).all(axis=1).sum() == mask_of(page).any(axis=1).sum() == 2, "the line vanishes")
+    until(
+        page,
+        lambda: mask_of(tab(page)).all(axis=1).sum() == mask_of(tab(page)).any(axis=1).sum() == 2,
+        "the line vanishes",
+    )
 
 
 def test_files_that_cannot_be_opened_are_told_beside_the_picture(open_page: OpenPage) -> None:
@@ -273,5 +262,5 @@ def test_pasted_text_opens_no_picture(open_page: OpenPage) -> None:
     assert not paste(words, "an owl")
     expect(opening(page)).to_have_text("")
     assert paste(words), "a picture alone is meant for the easel"
-    until(page, lambda: mask_of(page).shape == (32, 48), "the picture does not arrive")
+    until(page, lambda: mask_of(tab(page)).shape == (32, 48), "the picture does not arrive")
     assert paste(None, "an owl")

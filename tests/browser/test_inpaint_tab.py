@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browsing import DOUBLE_CLICK, OpenPage, at_rest, finished, step_by_step, until
+from browsing import DOUBLE_CLICK, OpenPage, finished, step_by_step, until
+from easels import brush, expect_mask, mask_of
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
@@ -36,27 +37,6 @@ def go(page: Page) -> None:
 
 def press(page: Page, name: str) -> None:
     tab(page).get_by_role("button", name=name, exact=True).click()
-
-
-def stroke(page: Page) -> None:
-    """A short stroke with the brush, near the middle of the picture."""
-    box = at_rest(tab(page).locator(".mg-editor canvas").first)
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x - 30, y)
-    page.mouse.down()
-    page.mouse.move(x + 30, y, steps=6)
-    page.mouse.up()
-
-
-def mask_of(page: Page) -> np.ndarray:
-    """The mask as it arrives on the server, and comes back as a file."""
-    with page.expect_download() as download:
-        press(page, "Download mask")
-    return np.asarray(Image.open(download.value.path())) > 127
-
-
-def expect_mask(page: Page, mask: np.ndarray) -> None:
-    until(page, lambda: np.array_equal(mask_of(page), mask), "another mask arrives")
 
 
 def png(source: str | None) -> Image.Image:
@@ -87,9 +67,9 @@ def test_a_stroke_changes_what_it_covers_and_stays(open_page: OpenPage, runtime:
     press(page, "Run")
     expect(tab(page).get_by_role("alert")).to_contain_text("The mask is empty")
 
-    stroke(page)
-    until(page, lambda: mask_of(page).any(), "the stroke does not arrive")
-    mask = mask_of(page)
+    brush(tab(page))
+    until(page, lambda: mask_of(tab(page)).any(), "the stroke does not arrive")
+    mask = mask_of(tab(page))
     rows, columns = np.nonzero(mask)
     assert mask.shape == (128, 128) and 100 < mask.sum() < 6000
     assert abs(rows.mean() - 64) < 8 and abs(columns.mean() - 64) < 8, "it arrives where it was painted"
@@ -106,7 +86,7 @@ def test_a_stroke_changes_what_it_covers_and_stays(open_page: OpenPage, runtime:
     prompt_box(page).fill("an owl")
     press(page, "Use as input")
     expect(tab(page).locator(".mg-touched")).to_be_hidden()
-    expect_mask(page, mask)
+    expect_mask(tab(page), mask)
     with step_by_step(runtime):
         press(page, "Run")
         expect(tab(page).locator(".mg-label")).to_have_text("Waiting for a free place")
@@ -117,7 +97,7 @@ def test_a_stroke_changes_what_it_covers_and_stays(open_page: OpenPage, runtime:
     press(page, "Run")
     finish(page, 2)
     until(page, lambda: np.array_equal(before(page), after), "it does not go on from the result")
-    expect_mask(page, mask)
+    expect_mask(tab(page), mask)
 
 
 def hand_over(page: Page, button: str, file: Path) -> None:
@@ -136,15 +116,15 @@ def test_masks_without_a_pointer(open_page: OpenPage, tmp_path: Path) -> None:
     press(page, "Mark")
     mask = np.zeros((128, 128), bool)
     mask[8:40, 16:48] = True
-    expect_mask(page, mask)
+    expect_mask(tab(page), mask)
     press(page, "Invert")
-    expect_mask(page, ~mask)
+    expect_mask(tab(page), ~mask)
     press(page, "Clear")
-    expect_mask(page, np.zeros_like(mask))
+    expect_mask(tab(page), np.zeros_like(mask))
 
     Image.fromarray(mask).save(tmp_path / "mask.png")
     hand_over(page, "Upload mask", tmp_path / "mask.png")
-    expect_mask(page, mask)
+    expect_mask(tab(page), mask)
     Image.fromarray(mask[:64]).save(tmp_path / "small.png")
     (tmp_path / "words.png").write_text("not a picture")
     for file, button, says in (
@@ -153,7 +133,7 @@ def test_masks_without_a_pointer(open_page: OpenPage, tmp_path: Path) -> None:
     ):
         hand_over(page, button, tmp_path / file)
         expect(tab(page).get_by_role("alert")).to_contain_text(says)
-    expect_mask(page, mask)
+    expect_mask(tab(page), mask)
 
 
 def test_a_picture_is_sent_here_and_widened(open_page: OpenPage) -> None:
@@ -212,4 +192,4 @@ def test_without_a_picture_it_asks_for_one(open_page: OpenPage, bare_url: str, t
     tab(page).locator(".mg-source input[type=file]").first.set_input_files(tmp_path / "photo.png")
     expect(tab(page).locator(".mg-editor canvas").first).to_be_visible()
     expect(tab(page).locator(".mg-no-picture")).to_be_hidden()
-    until(page, lambda: mask_of(page).shape == (48, 64), "the picture does not arrive")
+    until(page, lambda: mask_of(tab(page)).shape == (48, 64), "the picture does not arrive")

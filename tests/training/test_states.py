@@ -13,6 +13,7 @@ import torch
 from builders import text_encoder, tiny_tokenizer, tiny_transformer
 from safetensors import SafetensorError
 
+from markovgen_app import tensor_files
 from markovgen_app.data.scenes import SceneDataset
 from markovgen_app.decoding.sampler import method_settings
 from markovgen_app.errors import UserError
@@ -88,7 +89,7 @@ def test_a_disk_that_fills_up_is_said_and_nothing_half_stays(
         path.write_bytes(b"a part of it")
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(states_module, "save_file", full)
+    monkeypatch.setattr(tensor_files, "save_file", full)
     with pytest.raises(UserError, match=r"The disk of .* is full: free some space"):
         source(backbone, tmp_path).prepare()
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -21,7 +21,8 @@ from markovgen_app.runtime import Runtime
 from markovgen_app.settings import Settings
 from markovgen_app.ui.api import compare_endpoint, generate_endpoint
 from markovgen_app.ui.build import build, launch
-from markovgen_app.ui.limits import VisitorLimit, comparison_worth, pictures_worth
+from markovgen_app.ui.limits import comparison_worth, pictures_worth
+from markovgen_app.visitors import VisitorLimit
 
 FAR_AWAY: Any = SimpleNamespace(client=SimpleNamespace(host="192.0.2.1"), headers={})
 

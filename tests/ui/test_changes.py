@@ -20,9 +20,9 @@ from markovgen_app.requests import EditRequest, InpaintRequest, OutpaintRequest
 from markovgen_app.ui.changes import ChangeHandlers
 from markovgen_app.ui.edit import EditHandlers, edit_tab
 from markovgen_app.ui.inpaint import InpaintHandlers, inpaint_tab
-from markovgen_app.ui.limits import VisitorLimit
 from markovgen_app.ui.source import editor_value, painted
 from markovgen_app.ui.stage import preview_url
+from markovgen_app.visitors import VisitorLimit
 
 
 @pytest.fixture(scope="module")

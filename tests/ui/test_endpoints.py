@@ -14,7 +14,7 @@ from markovgen_app.pictures import read_settings
 from markovgen_app.requests import GenerateRequest
 from markovgen_app.runtime import Runtime
 from markovgen_app.ui.api import compare_endpoint, generate_endpoint
-from markovgen_app.ui.limits import VisitorLimit
+from markovgen_app.visitors import VisitorLimit
 
 CALLER: Any = SimpleNamespace(client=SimpleNamespace(host="192.0.2.1"), headers={})
 

@@ -12,8 +12,8 @@ from builders import runtime_of, tiny_pipeline, tiny_tokenizer, tiny_transformer
 from markovgen_app.pipeline import MarkovGenPipeline
 from markovgen_app.ui.generate import generate_tab
 from markovgen_app.ui.handlers import Handlers
-from markovgen_app.ui.limits import VisitorLimit
 from markovgen_app.ui.tabs import Workplace
+from markovgen_app.visitors import VisitorLimit
 
 
 def generate(pipeline: MarkovGenPipeline) -> Handlers:

@@ -3,7 +3,7 @@
 import pytest
 
 from markovgen_app.errors import UserError
-from markovgen_app.ui.limits import VisitorLimit
+from markovgen_app.visitors import VisitorLimit
 
 
 class Clock:

@@ -105,16 +105,7 @@ function open(files) {
   bring(input, files[0]);
   return true;
 }
-const carriesFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-column.addEventListener("dragover", (event) => {
-  if (!carriesFile(event)) return;
-  event.preventDefault();
-  column.setAttribute("data-drop", "");
-});
-for (const leave of ["dragleave", "drop"]) column.addEventListener(leave, () => column.removeAttribute("data-drop"));
-column.addEventListener("drop", (event) => {
-  if (carriesFile(event) && open(event.dataTransfer.files)) event.preventDefault();
-});
+window.markovgenDrop(column, column, open);
 
 // Office programs put a picture of the text beside the text.
 const inText = (event) => event.target.closest?.('textarea, [contenteditable], input:not([type="range"], [type="radio"], [type="checkbox"])');

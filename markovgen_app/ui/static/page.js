@@ -54,6 +54,20 @@
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   window.markovgenGlide = (node) => node?.scrollIntoView({ block: "nearest", behavior: calm.matches ? "auto" : "smooth" });
 
+  // Files that are dropped on an area go to `take`, which says whether it took them; `marked` shows where they would go.
+  const carriesFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+  window.markovgenDrop = (area, marked, take) => {
+    area.addEventListener("dragover", (event) => {
+      if (!carriesFile(event)) return;
+      event.preventDefault();
+      marked.setAttribute("data-drop", "");
+    });
+    for (const leave of ["dragleave", "drop"]) area.addEventListener(leave, () => marked.removeAttribute("data-drop"));
+    area.addEventListener("drop", (event) => {
+      if (carriesFile(event) && take(event.dataTransfer.files)) event.preventDefault();
+    });
+  };
+
   // A mistake is said at its field, too, until that is changed or all is run again; the field may be in a closed fold.
   function mistaken(field, message) {
     const fold = field.closest(".mg-advanced");

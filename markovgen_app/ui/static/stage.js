@@ -279,19 +279,12 @@ film.addEventListener("keydown", (event) => {
 
 // A file that is dropped on Generate's stage goes to the file control before its button, whose checks are the server's.
 if (here === "generate") {
-  const carriesFile = (event) => event.dataTransfer && [...event.dataTransfer.types].includes("Files");
-  stage.addEventListener("dragover", (event) => {
-    if (!carriesFile(event)) return;
-    event.preventDefault();
-    frame.setAttribute("data-drop", "");
-  });
-  for (const leave of ["dragleave", "drop"]) stage.addEventListener(leave, () => frame.removeAttribute("data-drop"));
-  stage.addEventListener("drop", (event) => {
+  window.markovgenDrop(stage, frame, (files) => {
     const input = document.querySelector("#drop-settings")?.previousElementSibling;
-    if (!input || !carriesFile(event) || !event.dataTransfer.files.length) return;
-    event.preventDefault();
-    input.files = event.dataTransfer.files;
+    if (!input || !files.length) return false;
+    input.files = files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
+    return true;
   });
 }
 
