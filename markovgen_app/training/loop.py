@@ -7,8 +7,7 @@ and at the end. Budgets are minutes of training, not steps, so that one configur
 
 Several processes hold the same weights: each takes its own batches, gradients are averaged, and the first one writes.
 
-Checkpoints live in `runs/NAME/state.pt` (plain tensors, loaded with `weights_only=True`); finished weights are exported
-by the stages, as safetensors.
+Checkpoints live in `runs/NAME/state.safetensors` (see `run_state`); finished weights are exported by the stages.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..loading import ModelT, load_model
+from .run_state import load_state, save_state
 
 
 class LoopConfig(BaseModel):
@@ -172,7 +172,7 @@ class Trainer:
 
     @property
     def path(self) -> Path:
-        return self.config.folder / "state.pt"
+        return self.config.folder / "state.safetensors"
 
     @property
     def processes(self) -> int:
@@ -201,31 +201,23 @@ class Trainer:
             self.minutes, self._ending = float(told[0]), bool(told[1])
 
     def save(self) -> None:
-        """Write the checkpoint; the old one stays until the new one is complete."""
-        if not self.accelerator.is_main_process:
-            return
-        self.config.folder.mkdir(parents=True, exist_ok=True)
-        state = {
-            "module": self.module.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "step": self.step,
-            "minutes": self.minutes,
-        }
-        temporary = self.path.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(self.path)
+        """Write the checkpoint; the old one stays until the new one is complete.
+
+        Raises:
+            UserError: the disk is full, or nothing may be written there.
+        """
+        if self.accelerator.is_main_process:
+            save_state(self.path, self.module, self.average, self.optimizers, self.step, self.minutes)
 
     def resume(self) -> bool:
-        """Continue from the checkpoint; False where there is none."""
+        """Continue from the checkpoint; False where there is none.
+
+        Raises:
+            UserError: it is damaged, or of a run of other sizes.
+        """
         if not self.path.is_file():
             return False
-        state = torch.load(self.path, map_location=self.device, weights_only=True)
-        self.module.load_state_dict(state["module"])
-        self.average.load_state_dict(state["average"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.step, self.minutes = state["step"], state["minutes"]
+        self.step, self.minutes = load_state(self.path, self.module, self.average, self.optimizers, self.device)
         return True
 
     def log(self, values: dict[str, Any]) -> None:

@@ -140,7 +140,7 @@ def test_a_tiny_run_trains_samples_exports_and_resumes(tiny_run):
     settings["steps"] = 6
     (folder / "tiny.yaml").write_text(yaml.safe_dump(settings))
     base.train(folder / "tiny.yaml", resume=True)
-    assert torch.load(folder / "runs/tiny/state.pt", weights_only=True)["step"] == 6
+    assert load_file(folder / "runs/tiny/state.safetensors")["step"] == 6
 
 
 def test_places_on_objects_are_kept_more_often():

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from markovgen_app.errors import UserError
@@ -66,7 +67,7 @@ def test_a_run_that_is_told_to_stop_saves_first(tmp_path, number):
         return value, {"loss": value.detach()}
 
     trainer.fit(batches(0), loss)
-    assert torch.load(trainer.path, weights_only=True)["step"] == 7
+    assert load_file(trainer.path)["step"] == 7
     assert signal.getsignal(number) is before
 
 
@@ -84,6 +85,35 @@ def test_a_second_interrupt_ends_at_once(tmp_path):
 
 def test_nothing_to_resume(tmp_path):
     assert not make(tmp_path, 1).resume()
+
+
+def test_a_damaged_checkpoint_is_told(tmp_path):
+    trainer = run(make(tmp_path, 1), 3)
+    trainer.path.write_bytes(trainer.path.read_bytes()[:-8])
+    with pytest.raises(UserError, match=r"state\.safetensors is damaged .*: delete it, and the run begins anew"):
+        make(tmp_path, 1).resume()
+
+
+def test_a_checkpoint_of_other_sizes_is_told(tmp_path):
+    run(make(tmp_path, 1), 3)
+    trainer = make(tmp_path, 1)
+    trainer.module = nn.Linear(5, 1)
+    with pytest.raises(UserError, match="its configuration names other sizes now"):
+        trainer.resume()
+
+
+def test_nothing_is_lost_on_a_full_disk(tmp_path, monkeypatch):
+    trainer = run(make(tmp_path, 1), 3)
+
+    def full(tensors, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("markovgen_app.tensor_files.save_file", full)
+    with pytest.raises(UserError, match=r"The disk of .* is full"):
+        trainer.save()
+    assert make(tmp_path, 1).resume()
+    assert len(list(trainer.path.parent.iterdir())) == 1, "no half of a file stays"
 
 
 def test_learning_rate_warms_up_stays_and_cools_down():

@@ -12,6 +12,7 @@ import torch
 import yaml
 from builders import tiny_tokenizer
 from processes import summed, together
+from safetensors.torch import load_file
 
 from markovgen_app.data.scenes import SceneDataset
 from markovgen_app.models.tokenizer import ImageTokenizer
@@ -37,7 +38,7 @@ def test_gradients_are_the_mean_of_each_process_s_own_batches(tmp_path: Path) ->
     assert (tmp_path / "ended-0").read_text() == f"{-(0.5 + 2.5 + 4.5)} [0, 2, 4]"
     assert (tmp_path / "ended-1").read_text() == f"{-(0.5 + 2.5 + 4.5)} [1, 3, 5]"
     assert len((tmp_path / "sum/log.jsonl").read_text().splitlines()) == 3, "one of them writes"
-    assert torch.load(tmp_path / "sum/state.pt", weights_only=True)["module"]["weight"].item() == -7.5
+    assert load_file(tmp_path / "sum/state.safetensors")["module.weight"].item() == -7.5
 
 
 def test_two_processes_train_one_tokenizer(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file
 
 from markovgen_app.data.scenes import SceneDataset
 from markovgen_app.errors import UserError
@@ -127,7 +128,7 @@ def test_a_tiny_run_trains_samples_exports_and_resumes(tiny_run, monkeypatch):
     log = [json.loads(line) for line in (folder / "runs/tiny/log.jsonl").read_text().splitlines()]
     assert {"full_mask_loss", "full_mask_loss_without_text", "full_mask_loss_without_coarse"} < set(log[-1])
     stage.train(write(folder, {**settings, "steps": 5}), resume=True)
-    assert torch.load(folder / "runs/tiny/state.pt", weights_only=True)["step"] == 5
+    assert load_file(folder / "runs/tiny/state.safetensors")["step"] == 5
     warm = {**settings, "name": "warm", "start_from": str(folder / "runs/tiny/weights")}
     stage.train(write(folder, warm))
     with pytest.raises(UserError, match="fine_size = 8, this run 16"):
