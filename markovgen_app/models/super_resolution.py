@@ -29,16 +29,15 @@ from .transformer import Block, TokenTransformer
 class FineBlock(nn.Module):
     """What a token hears from its eight neighbours on the grid: x + W₂ gelu(conv3×3(rms(x))), W₂ starting at zero."""
 
-    def __init__(self, width: int, grid: tuple[int, int]) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.grid = grid
         self.spatial = nn.Conv2d(width, width, 3, padding=1)
         self.mix = nn.Linear(width, width, bias=False)
         nn.init.zeros_(self.mix.weight)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         normed = F.rms_norm(x, (x.shape[-1],))
-        image = normed.unflatten(1, self.grid).permute(0, 3, 1, 2)  # (B, n, f) -> (B, f, h, w), channels last
+        image = normed.unflatten(1, grid).permute(0, 3, 1, 2)  # (B, n, f) -> (B, f, h, w), channels last
         heard = self.spatial(image).permute(0, 2, 3, 1).flatten(1, 2)  # (B, f, h, w) -> (B, n, f)
         return x + self.mix(F.gelu(heard))
 
@@ -103,11 +102,11 @@ class SuperResolutionTransformer(TokenTransformer, ModelMixin, ConfigMixin):
         self.coarse_norm = nn.RMSNorm(hidden_size)
         self.coarse_spread = nn.Linear(hidden_size, self._ratio**2 * fine_size, bias=False)
         before, after = fine_layers
-        self.fine_before = nn.ModuleList(FineBlock(fine_size, (height, width)) for _ in range(before))
+        self.fine_before = nn.ModuleList(FineBlock(fine_size) for _ in range(before))
         self.merge_in = nn.Linear(merge**2 * fine_size, hidden_size, bias=False)
         self.blocks = nn.ModuleList(Block(hidden_size, num_heads, mlp_ratio, cross=True) for _ in range(num_layers))
         self.spread_out = nn.Linear(hidden_size, merge**2 * fine_size, bias=False)
-        self.fine_after = nn.ModuleList(FineBlock(fine_size, (height, width)) for _ in range(after))
+        self.fine_after = nn.ModuleList(FineBlock(fine_size) for _ in range(after))
         self._add_head(codebook_size, fine_size, levels)
 
     @property
@@ -130,32 +129,60 @@ class SuperResolutionTransformer(TokenTransformer, ModelMixin, ConfigMixin):
         return self.coarse_norm(x)
 
     def fine_states(
-        self, tokens: Tensor, text_states: Tensor, text_mask: Tensor, pooled_text: Tensor, coarse_states: Tensor
+        self,
+        tokens: Tensor,
+        text_states: Tensor,
+        text_mask: Tensor,
+        pooled_text: Tensor,
+        coarse_states: Tensor,
+        places: Tensor | None = None,
+        window: tuple[int, int] | None = None,
     ) -> Tensor:
-        """Last hidden states of the fine tokens, normalised, (B, n, f), given the states of the coarse ones."""
-        x = F.embedding(tokens, self._embedding()) + self._places()
-        x = x + blocks_to_rows(self.coarse_spread(coarse_states), self.coarse_grid, self._ratio)
+        """Last hidden states of the fine tokens, normalised, (B, n, f), given the states of the coarse ones.
+
+        Args:
+            places, window: where on the grid the tokens are, as in `hidden`.
+        """
+        positions = self._places()
+        spread = blocks_to_rows(self.coarse_spread(coarse_states), self.coarse_grid, self._ratio)  # (B, n, f)
+        if places is not None:
+            positions = positions[places]  # (B, n, f)
+            spread = spread.gather(1, places.unsqueeze(-1).expand(-1, -1, spread.shape[-1]))
+        x = F.embedding(tokens, self._embedding()) + positions + spread
+        merge, (height, width) = self.config.merge, window or self.grid
         for block in self.fine_before:
-            x = block(x)
+            x = block(x, (height, width))
         text = self.text_in(text_states.to(x.dtype))
         pooled = F.silu(self.pooled_in(pooled_text.to(x.dtype)))
         context = torch.cat([text, coarse_states], dim=1)  # (B, L + n', d)
         keys = F.pad(text_mask, (0, coarse_states.shape[1]), value=True)[:, None, None, :]  # (B, 1, 1, L + n')
-        merge, (height, width) = self.config.merge, self.grid
-        merged = self.merge_in(rows_to_blocks(x, self.grid, merge))  # (B, n/m², d)
+        merged = self.merge_in(rows_to_blocks(x, (height, width), merge))  # (B, n/m², d)
         for block in self.blocks:
             merged = block(merged, pooled, None, context, keys)
         x = x + blocks_to_rows(self.spread_out(merged), (height // merge, width // merge), merge)
         for block in self.fine_after:
-            x = block(x)
+            x = block(x, (height, width))
         return self.out_norm(x)
 
     def hidden(
-        self, tokens: Tensor, text_states: Tensor, text_mask: Tensor, pooled_text: Tensor, coarse_tokens: Tensor
+        self,
+        tokens: Tensor,
+        text_states: Tensor,
+        text_mask: Tensor,
+        pooled_text: Tensor,
+        coarse_tokens: Tensor,
+        places: Tensor | None = None,
+        window: tuple[int, int] | None = None,
     ) -> Tensor:
-        """Last hidden states of the fine tokens, normalised, (B, n, f); arguments as in `forward`."""
+        """Last hidden states of the fine tokens, normalised, (B, n, f).
+
+        Args:
+            tokens, text_states, text_mask, pooled_text, coarse_tokens: as in `forward`.
+            places: (B, n) long, where on the grid the tokens are, if they are not all of it but a window each.
+            window: its rows and columns, multiples of `merge`; its corner is at a multiple of that, too.
+        """
         coarse_states = self.coarse_states(coarse_tokens)
-        return self.fine_states(tokens, text_states, text_mask, pooled_text, coarse_states)
+        return self.fine_states(tokens, text_states, text_mask, pooled_text, coarse_states, places, window)
 
     def hidden_given(self, coarse_tokens: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
         """`hidden` with its coarse tokens (B, n') settled, called as the base transformer's is.

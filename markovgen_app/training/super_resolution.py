@@ -5,19 +5,26 @@ transformer learned to make. At run time they come from a model, which errs, so 
 drawn for each sample between nothing and `corruption`, half of them (`near_share`) by one of the codes nearest to the
 true one, the rest by any code. A few samples (`drop_coarse`) get no coarse tokens at all, so that their worth can be
 measured: the log's `full_mask_loss_without_coarse`.
+
+What a fine token is depends on what is near it. For the first part of a run the fine grid can therefore be a window of
+it, somewhere on the objects more often than elsewhere; the coarse tokens are always all there. The rest of the run sees
+whole grids.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from ..data.scenes import Scene, covered
 from ..decoding.guidance import guided_logits
 from ..decoding.sampler import decode, method_settings
 from ..models.super_resolution import SuperResolutionTransformer
@@ -56,6 +63,9 @@ class SuperResolutionConfig(MaskedConfig):
     near_share: float = Field(0.5, ge=0, le=1, description="of the replaced ones, by codes near the true one")
     drop_coarse: float = Field(0.05, ge=0, le=1, description="share of samples without coarse tokens")
     steps_shown: int = Field(8, ge=1, description="decoding steps of samples.png")
+    window: int | None = Field(None, ge=1, description="fine tokens a side of the first part's windows; None: all")
+    window_until: float = Field(0.8, ge=0, le=1, description="share of the time that the first part is")
+    object_weight: float = Field(3.0, gt=0, description="how much oftener a window lies on an object than elsewhere")
     hidden_size: int = 256
     num_layers: int = 4
     num_heads: int = 4
@@ -63,6 +73,13 @@ class SuperResolutionConfig(MaskedConfig):
     fine_size: int = 192
     fine_layers: tuple[int, int] = (1, 2)
     merge: int = 2
+
+    @model_validator(mode="after")
+    def _window_fits(self) -> SuperResolutionConfig:
+        side = self.size // ImageTokenizer.factor
+        if self.window is not None and (self.window > side or self.window % self.merge or side % self.merge):
+            raise ValueError(f"window is a multiple of {self.merge}, and at most {side}, the tokens a side")
+        return self
 
 
 def near_codes(codebook: Tensor, count: int = _NEAR) -> Tensor:
@@ -87,6 +104,27 @@ def dropped(tokens: Tensor, probability: float, unknown: int, generator: torch.G
     """Tokens (B, n), rows replaced by the token `unknown` where rand < `probability`."""
     rows = torch.rand(len(tokens), 1, generator=generator) < probability
     return tokens.masked_fill(rows.to(tokens.device), unknown)
+
+
+def window_places(
+    scenes: Sequence[Any], grid: tuple[int, int], side: int, step: int, weight: float, generator: torch.Generator
+) -> Tensor:
+    """Places of a square window of each grid, (B, side²) long, row-major; its corner lies at multiples of `step`.
+
+    It holds a place that is drawn, one on a scene's objects, if it has any, `weight` × as likely as another.
+    """
+    height, width = grid
+    weights = torch.ones(len(scenes), height * width)
+    for row, scene in enumerate(scenes):
+        if isinstance(scene, Scene):
+            weights[row, torch.from_numpy(covered(scene, height).ravel())] = weight
+    held = weights.multinomial(1, generator=generator).squeeze(1)  # (B, 1) -> (B,)
+    before = torch.randint(side, (2, len(scenes)), generator=generator)  # of the place held, in the window
+    corners = torch.stack([held // width, held % width]) - before  # (2, B)
+    furthest = torch.tensor([[height - side], [width - side]])
+    top, left = corners.clamp(min=0).minimum(furthest) // step * step
+    inside = (torch.arange(side)[:, None] * width + torch.arange(side)).flatten()  # (side, side) -> (side²,)
+    return (top * width + left)[:, None] + inside
 
 
 @torch.no_grad()
@@ -191,7 +229,13 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
         text = read_captions(text_encoder, drop_captions(batch.captions, config.drop_text, generator))
         coarse = corrupted(coarse, near, config.corruption, config.near_share, generator)
         coarse = dropped(coarse, config.drop_coarse, model.mask_token_id, generator)
-        value = masked_loss(model, tokens, mask, text, coarse, hidden_states=forward)
+        context, hidden = [coarse], forward
+        if config.window is not None and trainer.minutes < config.window_until * config.minutes:
+            at = (batch.scenes, model.grid, config.window, model.config.merge, config.object_weight)
+            places = window_places(*at, generator).to(device)
+            tokens, mask, context = tokens.gather(1, places), mask.gather(1, places), [coarse, places]
+            hidden = functools.partial(forward, window=(config.window, config.window))
+        value = masked_loss(model, tokens, mask, text, *context, hidden_states=hidden)
         return value, {"loss": value.detach()}
 
     @torch.no_grad()

@@ -41,10 +41,7 @@ _PICTURES = (
     ("a penguin in the snow", 1),
 )
 _LARGEST = 660_000  # characters of a comparison: three of them stay below 2 MB
-_LOSSLESS: dict[str, dict[str, Any]] = {
-    "webp": {"lossless": True, "quality": 100, "method": 6},
-    "png": {"optimize": True},
-}
+_EFFORT = 6  # of WebP, at most
 _PANELS = 6
 _GAP = 16  # pixels between panels
 
@@ -77,8 +74,12 @@ def load_comparisons(folder: Path = FOLDER) -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("comparison-*.json"))]
 
 
-def make_comparisons(runtime: Runtime, folder: Path = FOLDER) -> list[Path]:
-    """Makes every example comparison, of the methods that a comparison has at first; returns the files."""
+def make_comparisons(runtime: Runtime, folder: Path = FOLDER, effort: int = _EFFORT) -> list[Path]:
+    """Makes every example comparison, of the methods that a comparison has at first; returns the files.
+
+    Args:
+        effort: 0 to 6, for small files: the last takes a second a preview where it is noise.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for number, (prompt, seed) in enumerate(_COMPARISONS, 1):
@@ -89,23 +90,27 @@ def make_comparisons(runtime: Runtime, folder: Path = FOLDER) -> list[Path]:
             value = run.add(event)
         value = {name: part for name, part in value.items() if name != "sheet"}  # large, and made again by one press
         path = folder / f"comparison-{number}.json"
-        value |= {"run": path.stem, **{name: _packed(value[name]) for name in ("film", "field")}}
+        value |= {"run": path.stem, **{name: _packed(value[name], effort) for name in ("film", "field")}}
         path.write_text(json.dumps(_fitting(value), ensure_ascii=False) + "\n", encoding="utf-8")
         files.append(path)
     return files
 
 
-def _packed(part: Any) -> Any:
+def _packed(part: Any, effort: int) -> Any:
     """A part of a comparison with its previews as the smallest files that lose nothing."""
     if isinstance(part, dict):
-        return {name: _packed(each) for name, each in part.items()}
+        return {name: _packed(each, effort) for name, each in part.items()}
     if isinstance(part, list):
-        return [_packed(each) for each in part]
+        return [_packed(each, effort) for each in part]
     if not isinstance(part, str) or not part.startswith("data:image/png;base64,"):
         return part
     files = {}
+    lossless: dict[str, dict[str, Any]] = {
+        "webp": {"lossless": True, "quality": 100 * effort // _EFFORT, "method": effort},
+        "png": {"optimize": True},
+    }
     with Image.open(io.BytesIO(base64.b64decode(part.partition(",")[2]))) as preview:
-        for kind, options in _LOSSLESS.items():
+        for kind, options in lossless.items():
             buffer = io.BytesIO()
             preview.save(buffer, kind, **options)
             files[kind] = buffer.getvalue()

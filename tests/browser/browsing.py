@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Semaphore
+from typing import Any
 
 import pytest
-from playwright.sync_api import FloatRect, Locator, Page, expect
+from playwright.sync_api import Browser, FloatRect, Locator, Page, expect
 
 from markovgen_app import runtime as runtimes
 from markovgen_app.runtime import Runtime
@@ -18,7 +19,12 @@ FAILED = pytest.StashKey[list[str]]()
 PATIENCE = 120_000  # ms; generous, because other tests share the cores
 DOUBLE_CLICK = 500  # ms for which Stop and Run do not take a click that was meant for the other
 OpenPage = Callable[..., Page]
-FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--disable-background-networking"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--use-angle=swiftshader",  # for the canvas that is painted on; pages are put together faster without
+    "--disable-gpu-compositing",
+]
 
 
 def free_port() -> int:
@@ -26,6 +32,41 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@contextmanager
+def visiting(browser: Browser, test: pytest.Item) -> Iterator[Callable[..., Page]]:
+    """Opens empty pages, each in a new context with Playwright's options; failing or blocked scripts fail the test.
+
+    Nothing glides or fades, so that a place or a colour seen once is there to stay. A failure leaves screenshots, and
+    in the second of a test's two runs traces, which cost a quarter of its time.
+    """
+    pages: list[Page] = []
+    problems: list[str] = []
+    traced = bool(test.stash.get(FAILED, []))
+
+    def new_page(**options: Any) -> Page:
+        context = browser.new_context(reduced_motion="reduce", **options)
+        context.set_default_timeout(PATIENCE)
+        if traced:
+            context.tracing.start(screenshots=True, snapshots=True)
+        page = context.new_page()
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda line: problems.append(line.text) if "Content Security" in line.text else None)
+        pages.append(page)
+        return page
+
+    yield new_page
+    failed = bool(test.stash.get(FAILED, [])) or bool(problems)
+    for number, page in enumerate(pages):
+        stem = f"{test.name}-{number}"
+        if failed:
+            RESULTS.mkdir(exist_ok=True)
+            page.screenshot(path=RESULTS / f"{stem}.png")
+        if traced:
+            page.context.tracing.stop(path=RESULTS / f"{stem}.zip" if failed else None)
+        page.context.close()
+    assert not problems, problems
 
 
 class Turnstile:

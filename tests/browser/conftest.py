@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from browsing import FAILED, FLAGS, PATIENCE, RESULTS, OpenPage, free_port
+from browsing import FAILED, FLAGS, PATIENCE, OpenPage, free_port, visiting
 from builders import TINY_CODES, tiny_field, tiny_ladder, tiny_tokenizer, tiny_vocabulary
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from markovgen_app.models.transformer import MuseTransformer
 from markovgen_app.pipeline import MarkovGenPipeline
@@ -68,7 +68,7 @@ def url(runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """Address of the running app."""
     examples = tmp_path_factory.mktemp("examples")
     make_examples(runtime, examples)
-    make_comparisons(runtime, examples)
+    make_comparisons(runtime, examples, effort=0)
     yield from served(runtime, examples)
 
 
@@ -103,35 +103,15 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser, url: str, request: pytest.FixtureRequest) -> Iterator[OpenPage]:
-    """Opens the app: `open_page("?p=…", width=1440, scheme="light")`. A failure leaves traces and screenshots.
+    """Opens the app: `open_page("?p=…", width=1440, scheme="light")`; see `visiting`."""
+    with visiting(browser, request.node) as new_page:
 
-    Nothing glides or fades, so that a place or a colour seen once is there to stay.
-    """
-    contexts: list[BrowserContext] = []
-    problems: list[str] = []
+        def opened(
+            query: str = "", *, width: int = 1440, scheme: str = "light", address: str = url, **options: Any
+        ) -> Page:
+            page = new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, **options)
+            page.goto(address + query)
+            page.locator(".mg-run:visible").wait_for()
+            return page
 
-    def opened(
-        query: str = "", *, width: int = 1440, scheme: str = "light", address: str = url, **options: Any
-    ) -> Page:
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce", **options
-        )
-        context.set_default_timeout(PATIENCE)
-        context.tracing.start(screenshots=True, snapshots=True)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto(address + query)
-        page.locator(".mg-run:visible").wait_for()
-        return page
-
-    yield opened
-    failed = bool(request.node.stash.get(FAILED, [])) or bool(problems)
-    for number, context in enumerate(contexts):
-        stem = f"{request.node.name}-{number}"
-        if failed:
-            RESULTS.mkdir(exist_ok=True)
-            context.pages[0].screenshot(path=RESULTS / f"{stem}.png")
-        context.tracing.stop(path=RESULTS / f"{stem}.zip" if failed else None)
-        context.close()
-    assert not problems, problems
+        yield opened

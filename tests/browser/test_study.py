@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import uvicorn
-from browsing import FAILED, PATIENCE, RESULTS, free_port, until
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
+from browsing import free_port, until, visiting
+from playwright.sync_api import Browser, Page, Route, expect
 from pydantic import SecretStr
 from starlette.applications import Starlette
 from studies import a_plan, a_study
@@ -76,38 +76,17 @@ def served(serve: Callable[..., Served]) -> Served:
 
 @pytest.fixture
 def visit(browser: Browser, served: Served, request: pytest.FixtureRequest) -> Iterator[Callable[..., Page]]:
-    """Opens a page of the study; scripts that fail or that the page's policy blocks fail the test."""
-    contexts: list[BrowserContext] = []
-    problems: list[str] = []
+    """Opens a page of the study; see `visiting`."""
+    with visiting(browser, request.node) as new_page:
 
-    def visited(path: str = "/rate", *, width: int = 1440, scheme: str = "light", **options: Any) -> Page:
-        height = 844 if width < 500 else 900
-        phone = {"has_touch": True, "is_mobile": True} if width < 500 else {}
-        context = browser.new_context(
-            viewport={"width": width, "height": height},
-            color_scheme=scheme,  # type: ignore[arg-type]
-            reduced_motion="reduce",
-            **{**phone, **options},
-        )
-        context.set_default_timeout(PATIENCE)
-        context.tracing.start(screenshots=True, snapshots=True)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda line: problems.append(line.text) if "Content Security" in line.text else None)
-        page.goto(served.url + path)
-        return page
+        def visited(path: str = "/rate", *, width: int = 1440, scheme: str = "light", **options: Any) -> Page:
+            viewport = {"width": width, "height": 844 if width < 500 else 900}
+            phone = {"has_touch": True, "is_mobile": True} if width < 500 else {}
+            page = new_page(viewport=viewport, color_scheme=scheme, **{**phone, **options})
+            page.goto(served.url + path)
+            return page
 
-    yield visited
-    failed = bool(request.node.stash.get(FAILED, [])) or bool(problems)
-    for number, context in enumerate(contexts):
-        stem = f"{request.node.name}-{number}"
-        if failed:
-            RESULTS.mkdir(exist_ok=True)
-            context.pages[0].screenshot(path=RESULTS / f"{stem}.png")
-        context.tracing.stop(path=RESULTS / f"{stem}.zip" if failed else None)
-        context.close()
-    assert not problems, problems
+        yield visited
 
 
 def begin(page: Page) -> None:

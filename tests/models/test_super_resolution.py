@@ -109,6 +109,25 @@ def test_a_token_hears_the_other_end_of_the_grid(model):
     assert (moved > 1e-6).all()
 
 
+def test_a_window_is_where_its_places_say(model):
+    """The whole grid as a window changes nothing; a smaller one differs where what it lacks would be heard."""
+    given_inputs = inputs()
+    tokens = given_inputs.pop("tokens")
+    whole = model.hidden(tokens, **given_inputs)
+    everywhere = torch.arange(64).expand(2, -1)
+    assert torch.allclose(model.hidden(tokens, **given_inputs, places=everywhere, window=(8, 8)), whole, atol=1e-5)
+
+    model = build()
+    for block in (*model.fine_before, *model.fine_after):  # what is left hears nothing beyond a merged token
+        torch.nn.init.zeros_(block.mix.weight)
+    for block in model.blocks:
+        torch.nn.init.zeros_(block.attention.out.weight)
+    whole = model.hidden(tokens, **given_inputs)
+    places = torch.stack([torch.arange(64).view(8, 8)[2:6, 4:8], torch.arange(64).view(8, 8)[4:8, 0:4]]).flatten(1)
+    seen = model.hidden(tokens.gather(1, places), **given_inputs, places=places, window=(4, 4))
+    assert torch.allclose(seen, whole.gather(1, places[..., None].expand(-1, -1, 16)), atol=1e-5)
+
+
 def test_coarse_tokens_settled_once_give_the_same_logits_for_one_or_several_rows_of_each(model):
     given_inputs = inputs()
     coarse = given_inputs.pop("coarse_tokens")

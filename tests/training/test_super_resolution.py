@@ -8,7 +8,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from markovgen_app.data.scenes import SceneDataset
+from markovgen_app.data.scenes import Scene, SceneDataset, SceneObject
 from markovgen_app.errors import UserError
 from markovgen_app.models.super_resolution import SuperResolutionTransformer
 from markovgen_app.models.tokenizer import ImageTokenizer
@@ -135,6 +135,42 @@ def test_a_tiny_run_trains_samples_exports_and_resumes(tiny_run, monkeypatch):
         stage.train(write(folder, {**warm, "fine_size": 16}))
     with pytest.raises(UserError, match=r"grid = \[8, 8\], this run \[16, 16\]"):
         stage.train(write(folder, {**warm, "size": 128}))
+
+
+def test_windows_lie_on_objects_more_often():
+    scene = Scene((SceneObject("owl", 0.25, 0.25, 0.5),), "plain", 0, None, "single")
+    generator = torch.Generator().manual_seed(0)
+    places = stage.window_places([scene] * 3000 + [object()] * 3000, (8, 8), 4, 2, 5.0, generator)
+    assert places.shape == (6000, 16)
+    rows, columns = (places // 8).view(-1, 4, 4), (places % 8).view(-1, 4, 4)
+    assert (rows.diff(dim=1) == 1).all() and (columns.diff(dim=2) == 1).all(), "row-major"
+    assert (rows[:, :, 1:] == rows[:, :, :1]).all() and (columns[:, 1:] == columns[:, :1]).all(), "a square"
+    corners = torch.stack([rows[:, 0, 0], columns[:, 0, 0]])
+    assert set(corners.unique().tolist()) == {0, 2, 4}
+    on_object = ((places // 8 < 4) & (places % 8 < 4)).float().mean(dim=1)
+    assert on_object[:3000].mean() > 1.3 * on_object[3000:].mean()
+    ends = [float((corners[:, 3000:] == end).float().mean()) for end in (0, 4)]
+    assert ends[0] == pytest.approx(ends[1], abs=0.15)
+
+
+def test_a_run_sees_windows_at_first_only(tiny_run, monkeypatch):
+    folder, _, settings = tiny_run
+    monkeypatch.setattr(stage, "_HELD_OUT", 8)
+    seen = []
+    states = SuperResolutionTransformer.fine_states
+
+    def watched(self, tokens, *context):
+        if self.training:
+            seen.append((tokens.shape[1], context[-1]))
+        return states(self, tokens, *context)
+
+    monkeypatch.setattr(SuperResolutionTransformer, "fine_states", watched)
+    for until, wanted in ((1.0, (16, (4, 4))), (0.0, (64, None))):
+        seen.clear()
+        stage.train(write(folder, {**settings, "name": f"window{until}", "window": 4, "window_until": until}))
+        assert seen and set(seen) == {wanted}
+    with pytest.raises(UserError, match="window is a multiple of 2, and at most 8"):
+        stage.train(write(folder, {**settings, "window": 10}))
 
 
 def test_it_learns_to_copy_what_the_coarse_tokens_say():

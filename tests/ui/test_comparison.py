@@ -149,7 +149,7 @@ def test_examples_are_made_and_found(brief: Runtime, tmp_path: Path) -> None:
     assert [list(example["cards"]) for example in examples] == [["full", "early-exit", "markovgen"]] * 3
     assert len({example["run"] for example in examples}) == 3 and all(example["final"] for example in examples)
     bare = runtime_of(MarkovGenPipeline(tiny_transformer(), tiny_tokenizer(), text_encoder()))
-    make_comparisons(bare, tmp_path)
+    make_comparisons(bare, tmp_path, effort=0)
     assert list(load_comparisons(tmp_path)[0]["cards"]) == ["full", "early-exit", "rescheduled"]
 
 
@@ -174,9 +174,9 @@ def test_examples_lose_nothing_of_what_is_compared(brief: Runtime, tmp_path: Pat
 def test_a_film_that_is_too_large_for_an_example_is_cut(
     brief: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (file,) = make_comparisons(brief, tmp_path)
+    (file,) = make_comparisons(brief, tmp_path, effort=0)
     room = file.stat().st_size - 1000
     monkeypatch.setattr("markovgen_app.ui.examples._LARGEST", room)
-    make_comparisons(brief, tmp_path)
+    make_comparisons(brief, tmp_path, effort=0)
     steps = [cut["step"] for cut in load_comparisons(tmp_path)[0]["film"]]
     assert file.stat().st_size <= room + 100 and 0 < len(steps) < 8 and 3 in steps, "the exit stays"
