@@ -190,7 +190,7 @@ def _compare(
     methods = chosen_methods(methods, runtime.pipeline.methods)
     request = runtime.pipeline.settled(request).with_seed().model_copy(update={"count": 1})
     runs = {name: runtime.run_here(request.model_copy(update={"method": name})) for name in methods}
-    records = {name: _Record(runtime, keep_logits=name == "full") for name in methods}
+    records = {name: _Record(runtime, request.finalise, keep_logits=name == "full") for name in methods}
     try:
         for turn in count():
             waiting = [name for name in methods if records[name].result is None]
@@ -218,10 +218,11 @@ def _compare(
 class _Record:
     """What is kept of one method's run."""
 
-    def __init__(self, runtime: Runtime, *, keep_logits: bool) -> None:
+    def __init__(self, runtime: Runtime, finalise: str, *, keep_logits: bool) -> None:
         self.runtime = runtime
+        self.finalise = finalise
         self.keep_logits = keep_logits
-        self.undecided = 0
+        self.undecided: Tensor | None = None  # (1, n) bool, after the step before, of the stage that runs
         self.steps: dict[str, tuple[int, int]] = {}
         self.logits: list[list[Tensor]] = []
         self.kept = 0  # bytes
@@ -235,7 +236,7 @@ class _Record:
             return
         step, stage = event.step, event.stage
         if stage.name not in self.steps:
-            self.undecided = stage.positions
+            self.undecided = None
             self.logits.append([])
         self.steps[stage.name] = step.index, step.steps
         self.last = stage, step.predicted[0], step.confidence[0]
@@ -244,7 +245,7 @@ class _Record:
             self.kept += step.logits.nbytes
         if step.plain is not None:
             self.refinements.append(self._refinement(stage, step))
-        self.undecided = int(step.mask.sum())
+        self.undecided = step.mask
 
     @property
     def picture(self) -> Picture:
@@ -268,11 +269,16 @@ class _Record:
         mrf = pipeline.stages[stage.number].mrf
         assert step.plain is not None and step.unary is not None and mrf is not None
         plain, predicted, unary = (part.to(pipeline.device) for part in (step.plain, step.predicted, step.unary))
+        open_before = torch.ones_like(plain, dtype=torch.bool) if self.undecided is None else self.undecided
+        open_before = open_before.to(pipeline.device)  # (1, n)
         with self.runtime.lock, torch.no_grad():
+            if self.finalise == "decimate":  # its messages are measured from these
+                unary = 2 * unary - mrf(unary, predicted, ~open_before, iterations=1)
             before, after = (float(mrf.energy(tokens, unary)) for tokens in (plain, predicted))
             pictures = pipeline.to_images(torch.cat([plain, predicted]))
         changed = (plain != predicted)[0].cpu()
-        return Refinement(stage, step.index, self.undecided, changed, pictures[0], pictures[1], before, after)
+        left = int(open_before.sum())
+        return Refinement(stage, step.index, left, changed, pictures[0], pictures[1], before, after)
 
 
 def film_steps(steps: int, exit_step: int, most: int = FILM_COLUMNS) -> list[int]:

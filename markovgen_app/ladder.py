@@ -153,7 +153,10 @@ class Stage:
                 "This checkpoint has no random field: choose another method, name a field's folder (--mrf), or train"
                 " one with `markovgen train mrf`."
             )
-        refine = self.mrf.refine(request.mrf_iterations, clamp=request.mrf_clamp)
+        if request.finalise == "decimate":
+            refine = self.mrf.refine(1)
+        else:
+            refine = self.mrf.refine(request.mrf_iterations, clamp=request.mrf_clamp)
         if device.type != "cpu":
             return refine
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .intake import Opened
 
 Method = Literal["full", "early-exit", "markovgen", "rescheduled", "halton"]
-Finalise = Literal["sample", "argmax", "perturb"]
+Finalise = Literal["sample", "argmax", "perturb", "decimate"]
 Order = Literal["confidence", "halton", "row_major", "spiral_in", "spiral_out", "z_curve", "subsample", "alternate"]
 Schedule = Literal["cosine", "arccos", "linear", "square"]
 Fit = Literal["letterbox", "crop"]

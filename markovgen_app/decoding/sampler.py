@@ -27,9 +27,12 @@ TokensToLogits = Callable[[Tensor, int], Tensor]
 Refine = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(logits (B, n, V) float32, tokens (B, n), undecided (B, n) bool) -> logits (B, n, V)."""
 
+UndecidedAfter = Callable[[int, Tensor, Tensor], Tensor]
+"""(step, undecided (B, n) bool, log probabilities of their draws (M,)) -> (B, n) bool, undecided after that step."""
+
 METHODS = ("full", "early-exit", "markovgen", "rescheduled", "halton")
 CONFIDENCE = "confidence"
-FINALISE = ("sample", "argmax", "perturb")
+FINALISE = ("sample", "argmax", "perturb", "decimate")
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class DecodingSettings:
             perturb  the likeliest once Gumbel noise · `temperature` is on the logits, before the field sees them
                      (perturb and MAP, Papandreou and Yuille, ICCV 2011): the noise that decides a token is heard by
                      its neighbours too, so they agree on one draw. The same as sample without a field.
+            decimate a few at a time, in as many rounds as there are steps left: those of the schedule, but with the
+                     field in place of the transformer (see `decimated_logits`). The same as sample without a field.
 
     Raises:
         UserError: if a value is out of its range.
@@ -232,13 +237,22 @@ def decode(
         raise ValueError(f"{len(tokens)} rows need as many generators, not {len(scheme.generators)}")
 
     mask = tokens == mask_token_id  # (B, n)
-    undecided: list[int] = mask.sum(1).tolist()
-    left_by_step = list(zip(*(scheme.left(count, tokens.shape[1], settings) for count in undecided), strict=True))
-    all_done = next(step for step, left in enumerate(left_by_step, 1) if not any(left))
+    unknown: list[int] = mask.sum(1).tolist()
+    left_by_step = zip(*(scheme.left(count, tokens.shape[1], settings) for count in unknown), strict=True)
+    undecided_by_step = [tuple(unknown), *left_by_step]
+    all_done = next(step for step, left in enumerate(undecided_by_step) if step and not any(left))
     exit_step = settings.exit_step or settings.steps
     last = min(exit_step, all_done)
     fixed_scores = None if settings.order == CONFIDENCE else -ORDERS[settings.order](*grid).argsort().to(tokens.device)
     confidence = torch.ones(tokens.shape, device=tokens.device)
+
+    def undecided_after(step: int, mask: Tensor, log_probability: Tensor) -> Tensor:
+        if fixed_scores is None:
+            noise = scheme.order_noise(mask, undecided_by_step[step - 1]).to(mask.device)  # (M,)
+            scores = log_probability + settings.choice_temperature * (1 - step / settings.steps) * noise
+        else:
+            scores = fixed_scores.expand_as(mask)[mask].float()  # (M,)
+        return lowest(scores, mask, undecided_by_step[step])
 
     for step in range(1, last + 1):
         final = step == last
@@ -248,26 +262,25 @@ def decode(
         if settings.temperature > 0 and finalise != "argmax":
             cut = settings.top_k is not None and finalise == "sample"
             width = min(settings.top_k or logits.shape[2], logits.shape[2]) if cut else logits.shape[2]
-            noise = scheme.token_noise(mask, undecided, width).mul_(settings.temperature).to(logits.device)
+            noise = (
+                scheme.token_noise(mask, undecided_by_step[step - 1], width)
+                .mul_(settings.temperature)
+                .to(logits.device)
+            )
         unary: Tensor | None = None
         plain: Tensor | None = None
         if refine is not None and step == exit_step:
             unary = logits
             plain = tokens.masked_scatter(mask, draw_tokens(unary, mask, noise, settings.top_k)[0])
-            logits = refined_logits(unary, tokens, mask, refine, noise if finalise == "perturb" else None)
+            if finalise == "decimate":
+                rounds = range(step, all_done + 1)
+                logits = decimated_logits(unary, tokens, mask, refine, noise, settings.top_k, rounds, undecided_after)
+            else:
+                logits = refined_logits(unary, tokens, mask, refine, noise if finalise == "perturb" else None)
         drawn, log_probability = draw_tokens(logits, mask, noise, settings.top_k)
         predicted = tokens.masked_scatter(mask, drawn)
         confidence = confidence.masked_scatter(mask, log_probability.exp())
-        if final:
-            mask = torch.zeros_like(mask)
-        else:
-            if fixed_scores is None:
-                noise = scheme.order_noise(mask, undecided).to(tokens.device)  # (M,)
-                scores = log_probability + settings.choice_temperature * (1 - step / settings.steps) * noise
-            else:
-                scores = fixed_scores.expand_as(mask)[mask].float()  # (M,)
-            undecided = list(left_by_step[step - 1])
-            mask = lowest(scores, mask, undecided)
+        mask = torch.zeros_like(mask) if final else undecided_after(step, mask, log_probability)
         tokens = predicted.masked_fill(mask, mask_token_id)
         yield DecodingStep(
             step, settings.steps, tokens, predicted, mask, confidence, logits, final, unary=unary, plain=plain
@@ -286,6 +299,45 @@ def refined_logits(
         return refine(unary, tokens, mask).float()
     perturbed = unary.masked_scatter(mask.unsqueeze(-1), unary[mask] + perturbation)
     return unary + (refine(perturbed, tokens, mask).float() - perturbed)
+
+
+def decimated_logits(
+    unary: Tensor,
+    tokens: Tensor,
+    mask: Tensor,
+    refine: Refine,
+    noise: Tensor | None,
+    top_k: int | None,
+    rounds: range,
+    undecided_after: UndecidedAfter,
+) -> Tensor:
+    """Logits (B, n, V) that every undecided token was drawn from, where the field decides a few tokens at a time.
+
+    Decimation (guided by belief propagation: Montanari, Ricci-Tersenghi and Semerjian, arXiv 0709.1667): the most
+    confident draws of a round are fixed, the field tells the others what they are, and the next round draws anew what
+    is left. Of the messages m, only what fixing tells is added to the unaries, f + m − m⁰ with the messages m⁰ from
+    before. So nothing changes until a token is fixed: the backbone has heard all tokens committed before the exit, and
+    is believed about each of the others alone; what the field adds is how they go together.
+
+    Args:
+        unary, tokens, mask, refine: as in `refined_logits`; `refine` should take one mean-field update.
+        noise: of the draws, (M, V) for the M undecided positions, or None: the same in every round.
+        top_k: see `draw_tokens`.
+        rounds: steps of the schedule, one a round.
+        undecided_after: says what stays undecided after a step.
+    """
+    before = refine(unary, tokens, mask).float()
+    logits, still = unary, mask
+    for step in rounds:
+        if step > rounds.start:
+            heard = unary + (refine(unary, tokens, still).float() - before)
+            logits = torch.where(still.unsqueeze(-1), heard, logits)
+        if step < rounds.stop - 1:
+            left_of_noise = None if noise is None else noise[still[mask]]
+            drawn, log_probability = draw_tokens(logits, still, left_of_noise, top_k)
+            tokens = tokens.masked_scatter(still, drawn)
+            still = undecided_after(step, still, log_probability)
+    return logits
 
 
 def draw_tokens(

@@ -58,7 +58,7 @@ class Knobs:
     exit_steps: tuple[int, ...] = (6, 8, 10, 12, 16, 18, 20)
     iterations: tuple[int, ...] = (3, 1, 2, 5, 8)
     clamp: tuple[bool, ...] = (True, False)
-    finalise: tuple[str, ...] = ("perturb", "sample", "argmax")
+    finalise: tuple[str, ...] = ("perturb", "sample", "argmax", "decimate")
 
 
 def plan(fields: Sequence[str], knobs: Knobs, grid: bool = False) -> list[Variant]:
@@ -71,14 +71,19 @@ def plan(fields: Sequence[str], knobs: Knobs, grid: bool = False) -> list[Varian
         centre = Variant(step, fields[0], knobs.iterations[0], knobs.clamp[0], knobs.finalise[0])
         if grid:
             crossed = product(fields, knobs.iterations, knobs.clamp, knobs.finalise)
-            found |= dict.fromkeys(Variant(step, *values) for values in crossed)
+            found |= dict.fromkeys(_plain(Variant(step, *values)) for values in crossed)
             continue
         for name in ("field", "iterations", "clamp", "finalise"):
             values: Sequence[Any] = fields if name == "field" else getattr(knobs, name)
             for value in values:
                 knob: dict[str, Any] = {name: value}
-                found[replace(centre, **knob)] = None
+                found[_plain(replace(centre, **knob))] = None
     return list(found)
+
+
+def _plain(variant: Variant) -> Variant:
+    """With the knobs that mean something: each round of a decimation is one update, with tokens fixed."""
+    return replace(variant, iterations=1, clamp=True) if variant.finalise == "decimate" else variant
 
 
 def sweep(

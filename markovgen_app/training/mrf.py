@@ -10,9 +10,14 @@ A run is a list of stages, each an objective on one kind of states (see `states`
     conditional  ours: pseudo-likelihood (Besag, 1975) given the backbone, − log p(x_i | x_−i, f) of every undecided
                  token. All neighbours of a token are known here, so couplings are learned that the marginal objective
                  cannot see: it only ever meets neighbours that are blurs of many tokens.
+    decimated    ours: what decimation asks (see `decoding.sampler.decimated_logits`). A random share of the undecided
+                 tokens, from none to all, is fixed to the true ones, and the others are inferred from f and what fixing
+                 them told: − log p(x_i | x_fixed, f). As messages count from those before, the field has nothing to
+                 say about what the backbone knows already.
 
 The report at every checkpoint is the cross-entropy of undecided tokens of held-out real pictures in nats: of the
-backbone alone, of mean field, and of the conditionals.
+backbone alone, of mean field, and of the conditionals; then of those that are left where half are fixed, at random: of
+the backbone alone and of decimation.
 """
 
 from __future__ import annotations
@@ -50,7 +55,7 @@ class Stage(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    objective: Literal["masked", "marginal", "conditional"]
+    objective: Literal["masked", "marginal", "conditional", "decimated"]
     states: Kind = "real"
     share: float = Field(1.0, gt=0, description="of the run's time, relative to the other stages")
     distributions: bool = Field(False, description="marginal on own states: match distributions, not tokens")
@@ -103,6 +108,23 @@ def undecided_loss(field: MarkovRandomField, states: States, logits: Tensor, sta
     return F.cross_entropy(field(logits, states.tokens, ~mask)[mask], states.targets[mask])
 
 
+def decimated(
+    field: MarkovRandomField, states: States, logits: Tensor, share: float | None, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Logits (S, n, V) of a round of decimation, and where tokens are still to be inferred, (S, n) bool.
+
+    Args:
+        share: of the undecided tokens to fix to the targets, at random; None: uniform in [0, 1) for each sample.
+        generator: on the CPU.
+    """
+    mask = states.tokens >= field.config.codebook_size  # (S, n)
+    shares = torch.rand(len(mask), 1, generator=generator) if share is None else torch.tensor(share)
+    still = mask & (torch.rand(mask.shape, generator=generator) >= shares).to(mask.device)
+    still = still if still.any() else mask
+    before = field(logits, states.tokens, ~mask, iterations=1)
+    return logits + (field(logits, states.targets, ~still, iterations=1) - before), still
+
+
 def distribution_loss(field: MarkovRandomField, states: States, logits: Tensor, final_logits: Tensor) -> Tensor:
     """KL(target ‖ Q) in nats over the undecided tokens, the targets being distributions; the paper's stage 2."""
     mask = states.tokens >= field.config.codebook_size  # (S, n)
@@ -119,16 +141,21 @@ def masked_loss(field: MarkovRandomField, tokens: Tensor, share: float, generato
 
 @torch.no_grad()
 def held_out_report(field: MarkovRandomField, backbone: Backbone, states: States) -> dict[str, float]:
-    """Nats per undecided token of real pictures: the backbone alone, mean field, and the conditionals."""
-    sums, count = torch.zeros(3), 0
+    """Nats per undecided token of real pictures, see the module's text."""
+    generator = torch.Generator().manual_seed(0)
+    sums, counts = torch.zeros(5), torch.zeros(5)
     for start in range(0, len(states), 8):
         part = states[slice(start, start + 8)].to(backbone.device)
         mask = part.tokens >= field.config.codebook_size
         logits = backbone.transformer.logits(part.hidden)
         answers = (logits, field(logits, part.tokens, ~mask), field.conditional_logits(logits, part.targets))
-        each = [F.cross_entropy(answer[mask], part.targets[mask], reduction="sum").cpu() for answer in answers]
-        sums, count = sums + torch.stack(each), count + int(mask.sum())
-    return dict(zip(("plain", "mean_field", "conditional"), (sums / count).tolist(), strict=True))
+        halfway, still = decimated(field, part, logits, 0.5, generator)
+        places = [mask, mask, mask, still, still]
+        for number, (answer, place) in enumerate(zip([*answers, logits, halfway], places, strict=True)):
+            sums[number] += float(F.cross_entropy(answer[place], part.targets[place], reduction="sum"))
+            counts[number] += int(place.sum())
+    names = ("plain", "mean_field", "conditional", "plain_halfway", "decimated_halfway")
+    return dict(zip(names, (sums / counts).tolist(), strict=True))
 
 
 def load_backbone(config: MrfConfig) -> Backbone:
@@ -239,8 +266,8 @@ def train(config_path: Path, resume: bool = False, model: str | None = None, dat
 
     def loss(batch: tuple[Stage, States], number: int) -> tuple[Tensor, dict[str, Tensor | float]]:
         stage, states = batch
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
         if stage.objective == "masked":
-            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
             value = masked_loss(field, states.targets, stage.mask_share, generator)
         else:
             with torch.no_grad():
@@ -250,6 +277,9 @@ def train(config_path: Path, resume: bool = False, model: str | None = None, dat
                 with torch.no_grad():
                     final_logits = backbone.transformer.logits(states.target_hidden)
                 value = distribution_loss(field, states, logits, final_logits)
+            elif stage.objective == "decimated":
+                inferred, still = decimated(field, states, logits, None, generator)
+                value = F.cross_entropy(inferred[still], states.targets[still])
             else:
                 value = undecided_loss(field, states, logits, stage)
         return value, {stage.objective: value.detach()}

@@ -44,6 +44,7 @@ _FINALISE = {
     "sample": "drawn one by one",
     "argmax": "the likeliest each",
     "perturb": "drawn together: neighbours hear the dice too",
+    "decimate": "drawn a few at a time: the others hear of each",
 }
 _IN_WORDS = {
     "steps": "How many steps a full run takes.",

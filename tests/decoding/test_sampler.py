@@ -60,6 +60,11 @@ def run(
     return list(decode(model, tokens, MASK, settings, generators, grid=GRID, refine=refine))
 
 
+def hearing_the_left(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+    """A field in which a committed token speaks to the next one."""
+    return logits / 2 + TABLES[1][tokens.masked_fill(mask, MASK).roll(1, 1)]  # (B, n, V)
+
+
 unknowns = st.lists(st.integers(0, POSITIONS), min_size=1, max_size=4)
 
 
@@ -130,10 +135,7 @@ def test_same_seed_same_tokens(unknown: list[int], settings: DecodingSettings, s
 
 @given(unknown=unknowns, settings=any_settings(), refined=st.booleans())
 def test_a_row_alone_is_the_row_in_a_batch(unknown: list[int], settings: DecodingSettings, refined: bool) -> None:
-    def halve(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        return logits / 2
-
-    refine = halve if refined else None
+    refine = hearing_the_left if refined else None
     tokens = partly_masked(unknown)
     seeds = [100 + row for row in range(len(unknown))]
     together = run(tokens, settings, seeds, refine=refine)
@@ -279,11 +281,11 @@ def test_a_refined_exit_tells_what_the_plain_one_would_have_taken(
 def test_the_ways_to_finalise() -> None:
     tokens = partly_masked([POSITIONS])
     settings = DecodingSettings(steps=6, exit_step=2)
-    sampled, likeliest, perturbed = (
-        run(tokens, dataclasses.replace(settings, finalise=how))[-1] for how in ("sample", "argmax", "perturb")
+    sampled, likeliest, perturbed, decimated = (
+        run(tokens, dataclasses.replace(settings, finalise=how))[-1] for how in FINALISE
     )
     left = run(tokens, settings)[0].mask
-    assert perturbed.tokens.equal(sampled.tokens)
+    assert perturbed.tokens.equal(sampled.tokens) and decimated.tokens.equal(sampled.tokens)
     assert likeliest.tokens[left].equal(likeliest.logits[left].argmax(-1))
     assert not likeliest.tokens.equal(sampled.tokens)
 
@@ -303,6 +305,58 @@ def test_perturbed_logits_are_what_the_field_sees_and_decides_by() -> None:
     assert noise.std() > 0.5
     assert seen[0][~first.mask].equal(last.unary[~first.mask])
     assert last.predicted[first.mask].equal(seen[0][first.mask].argmax(-1))
+
+
+def agreeing(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+    """A field of pairs of neighbours that are always alike: what is known of one is said to the other."""
+    partner = torch.arange(POSITIONS).view(-1, 2).flip(1).flatten()  # (n/2, 2) -> (n,)
+    known = torch.nn.functional.one_hot(tokens.masked_fill(mask, 0), CODES).float() * 100  # (B, n, V)
+    says = torch.where(mask.unsqueeze(-1), logits.softmax(-1).log(), known)
+    return logits + says[:, partner]
+
+
+def test_decimation_agrees_where_independent_draws_do_not_and_keeps_the_marginals() -> None:
+    """All labels are alike likely, neighbours must be alike: one draw of both, every label as often as by itself."""
+    tokens = torch.full((1, POSITIONS), MASK)
+    settings = DecodingSettings(
+        steps=POSITIONS, exit_step=1, schedule="linear", choice_temperature=0, order="row_major"
+    )
+    flat = torch.zeros(1, POSITIONS, CODES)
+    drawn = {}
+    for how in ("sample", "decimate"):
+        chosen = dataclasses.replace(settings, finalise=how)
+        runs = (run(tokens, chosen, [seed], lambda *_: flat, agreeing)[-1] for seed in range(200))
+        drawn[how] = torch.cat([step.tokens for step in runs])
+    pairs = {how: each.view(-1, 2) for how, each in drawn.items()}  # (runs, n) -> (runs · n/2, 2)
+    assert (pairs["sample"][:, 0] == pairs["sample"][:, 1]).float().mean() < 0.2
+    assert (pairs["decimate"][:, 0] == pairs["decimate"][:, 1]).all()
+    shares = pairs["decimate"][:, 1].bincount(minlength=CODES) / len(pairs["decimate"])
+    assert shares.sub(1 / CODES).abs().max() < 0.03
+
+
+@given(unknown=unknowns, settings=any_settings(), seed=st.integers(0, 99))
+def test_decimation_follows_the_schedule_and_starts_as_the_plain_exit_does(
+    unknown: list[int], settings: DecodingSettings, seed: int
+) -> None:
+    """The most confident tokens of the exit are those of the early exit; every round hears of one more step's worth."""
+    asked: list[Tensor] = []
+
+    def watched(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        asked.append(mask)
+        return hearing_the_left(logits, tokens, mask)
+
+    tokens = partly_masked(unknown)
+    settings = dataclasses.replace(settings, exit_step=max(1, settings.steps // 2), finalise="decimate")
+    *before, last = run(tokens, settings, [seed + row for row in range(len(tokens))], refine=watched)
+    if not asked:
+        return  # all was decided before the exit
+    left = [mask_counts(count, settings.steps, settings.schedule)[len(before) :] for count in unknown]
+    wanted = [list(each) for each in zip(*left, strict=True) if any(each)]
+    assert [mask.sum(1).tolist() for mask in asked[1:]] == wanted
+    assert last.plain is not None and last.tokens.lt(MASK).all()
+    first_fixed = asked[0] & ~(asked[1] if len(asked) > 1 else torch.zeros_like(asked[0]))
+    assert last.predicted[first_fixed].equal(last.plain[first_fixed])
+    assert last.predicted[~asked[0]].equal(last.plain[~asked[0]])
 
 
 def test_refine_sees_the_exit_and_decides_what_is_left_only() -> None:

@@ -166,7 +166,7 @@ def coupled(count: int, generator: torch.Generator) -> torch.Tensor:
     return first.expand(-1, -1, TINY_GRID[1]).flatten(1)
 
 
-@pytest.mark.parametrize("objective", ["masked", "marginal", "conditional"])
+@pytest.mark.parametrize("objective", ["masked", "marginal", "conditional", "decimated"])
 def test_every_objective_learns_that_neighbours_agree(objective: str) -> None:
     torch.manual_seed(0)
     field = MarkovRandomField("directional", TINY_CODES, TINY_GRID, rank=8, neighbourhood=3)
@@ -181,13 +181,28 @@ def test_every_objective_learns_that_neighbours_agree(objective: str) -> None:
             mask = torch.rand(targets.shape, generator=generator) < 0.4
             found = States(targets.masked_fill(mask, MASK), torch.zeros(1), targets, torch.zeros(1))
             flat = torch.zeros(*targets.shape, TINY_CODES)
-            value = training.undecided_loss(field, found, flat, Stage(objective=objective))
+            if objective == "decimated":
+                found.tokens.fill_(MASK)  # of those committed before, the backbone would have heard
+                inferred, still = training.decimated(field, found, flat, 0.8, generator)
+                value = torch.nn.functional.cross_entropy(inferred[still], targets[still])
+            else:
+                value = training.undecided_loss(field, found, flat, Stage(objective=objective))
         value.backward()
         optimizer.step()
         optimizer.zero_grad()
         losses.append(value.item())
     assert losses[0] == pytest.approx(torch.tensor(float(TINY_CODES)).log().item(), abs=0.2)
     assert losses[-1] < 1.5
+
+
+def test_a_field_says_nothing_of_what_the_backbone_has_heard(backbone: Backbone, own: States) -> None:
+    """Messages of decimation count from those before anything is fixed."""
+    own = own.to(backbone.device)
+    logits, field, generator = backbone.transformer.logits(own.hidden), tiny_field(), torch.Generator()
+    inferred, still = training.decimated(field, own, logits, 0.0, generator)
+    assert still.equal(own.tokens == MASK) and torch.allclose(inferred, logits, atol=1e-4)
+    inferred, still = training.decimated(field, own, logits, 0.5, generator)
+    assert still.sum() < (own.tokens == MASK).sum() and not torch.allclose(inferred, logits, atol=1e-2)
 
 
 def test_matching_distributions_is_a_divergence(backbone: Backbone, own: States) -> None:
@@ -237,7 +252,8 @@ def write_config(tmp_path: Path, checkpoint: Path, **changes: object) -> Path:
         "stages": [
             {"objective": "masked", "share": 1e-9},
             {"objective": "marginal", "states": "own", "distributions": True, "share": 1e-9},
-            {"objective": "conditional"},
+            {"objective": "conditional", "share": 1e-9},
+            {"objective": "decimated"},
         ],
         **changes,
     }
@@ -250,7 +266,7 @@ def test_a_run_ends_with_a_field_that_the_pipeline_takes(tmp_path: Path, checkpo
     training.train(write_config(tmp_path, checkpoint))
     log = [json.loads(line) for line in (tmp_path / "runs/field/log.jsonl").read_text().splitlines()]
     report = next(line for line in reversed(log) if "mean_field" in line)
-    assert {"plain", "mean_field", "conditional"} < set(report)
+    assert {"plain", "mean_field", "conditional", "plain_halfway", "decimated_halfway"} < set(report)
     field = tmp_path / "runs/field/weights"
     pipeline = MarkovGenPipeline.from_pretrained(checkpoint, mrf=field, text_encoder=text_encoder())
     assert pipeline("a panda", method="markovgen", steps=6, exit_step=2, seed=0).images
