@@ -105,6 +105,7 @@ class Stage:
     def settings(self, request: DecodingRequest) -> DecodingSettings:
         """The loop's settings for a request."""
         options = request.model_dump(include=set(DecodingSettings.__dataclass_fields__) - {"steps", "exit_step"})
+        options["updates"] = request.mrf_iterations
         method = "full" if self._lacks_field(request) else request.method
         return method_settings(method, *self.steps(request), **options)
 

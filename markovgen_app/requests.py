@@ -64,7 +64,11 @@ class DecodingRequest(BaseModel):
     schedule: Schedule = Field(default="cosine", description="how many tokens each step decides")
     finalise: Finalise = Field(default="sample", description="how the tokens left at the exit step are taken")
     mrf_iterations: int | None = Field(
-        default=None, ge=1, le=100, description="mean-field iterations; the random field's own number if not given"
+        default=None,
+        ge=1,
+        le=100,
+        description="mean-field iterations, the field's own number if not given; of a decimation, how often the field"
+        " is asked, once for every step left if not given",
     )
     mrf_clamp: bool = Field(default=True, description="tokens already decided tell the random field what they are")
     super_resolution_steps: int = Field(

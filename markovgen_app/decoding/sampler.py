@@ -56,8 +56,9 @@ class DecodingSettings:
             perturb  the likeliest once Gumbel noise · `temperature` is on the logits, before the field sees them
                      (perturb and MAP, Papandreou and Yuille, ICCV 2011): the noise that decides a token is heard by
                      its neighbours too, so they agree on one draw. The same as sample without a field.
-            decimate a few at a time, in as many rounds as there are steps left: those of the schedule, but with the
-                     field in place of the transformer (see `decimated_logits`). The same as sample without a field.
+            decimate a few at a time, as in the steps that are left, but with the field in place of the transformer
+                     (see `decimated_logits`). The same as sample without a field.
+        updates: how often the field is asked in a decimation, evenly over the steps left; None: once for each of them.
 
     Raises:
         UserError: if a value is out of its range.
@@ -73,12 +74,15 @@ class DecodingSettings:
     top_k: int | None = None
     order: str = CONFIDENCE
     finalise: str = "sample"
+    updates: int | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise UserError(f"Steps must be 1 or more, not {self.steps}.")
         if self.exit_step is not None and not 1 <= self.exit_step <= self.steps:
             raise UserError(f"The exit step must be between 1 and the {self.steps} steps, not {self.exit_step}.")
+        if self.updates is not None and self.updates < 1:
+            raise UserError(f"Updates of the random field must be 1 or more, not {self.updates}.")
         if self.top_k is not None and self.top_k < 1:
             raise UserError(f"Top-k must be 1 or more (or empty), not {self.top_k}.")
         for name in ("guidance_scale", "temperature", "choice_temperature"):
@@ -248,7 +252,7 @@ def decode(
 
     def undecided_after(step: int, mask: Tensor, log_probability: Tensor) -> Tensor:
         if fixed_scores is None:
-            noise = scheme.order_noise(mask, undecided_by_step[step - 1]).to(mask.device)  # (M,)
+            noise = scheme.order_noise(mask, mask.sum(1).tolist()).to(mask.device)  # (M,)
             scores = log_probability + settings.choice_temperature * (1 - step / settings.steps) * noise
         else:
             scores = fixed_scores.expand_as(mask)[mask].float()  # (M,)
@@ -273,7 +277,7 @@ def decode(
             unary = logits
             plain = tokens.masked_scatter(mask, draw_tokens(unary, mask, noise, settings.top_k)[0])
             if finalise == "decimate":
-                rounds = range(step, all_done + 1)
+                rounds = evenly(step, all_done, settings.updates)
                 logits = decimated_logits(unary, tokens, mask, refine, noise, settings.top_k, rounds, undecided_after)
             else:
                 logits = refined_logits(unary, tokens, mask, refine, noise if finalise == "perturb" else None)
@@ -308,7 +312,7 @@ def decimated_logits(
     refine: Refine,
     noise: Tensor | None,
     top_k: int | None,
-    rounds: range,
+    rounds: Sequence[int],
     undecided_after: UndecidedAfter,
 ) -> Tensor:
     """Logits (B, n, V) that every undecided token was drawn from, where the field decides a few tokens at a time.
@@ -323,21 +327,27 @@ def decimated_logits(
         unary, tokens, mask, refine: as in `refined_logits`; `refine` should take one mean-field update.
         noise: of the draws, (M, V) for the M undecided positions, or None: the same in every round.
         top_k: see `draw_tokens`.
-        rounds: steps of the schedule, one a round.
+        rounds: steps of the schedule, rising from the exit to the last: after each, as many are left as it says.
         undecided_after: says what stays undecided after a step.
     """
     before = refine(unary, tokens, mask).float()
     logits, still = unary, mask
     for step in rounds:
-        if step > rounds.start:
+        if step > rounds[0]:
             heard = unary + (refine(unary, tokens, still).float() - before)
             logits = torch.where(still.unsqueeze(-1), heard, logits)
-        if step < rounds.stop - 1:
+        if step < rounds[-1]:
             left_of_noise = None if noise is None else noise[still[mask]]
             drawn, log_probability = draw_tokens(logits, still, left_of_noise, top_k)
             tokens = tokens.masked_scatter(still, drawn)
             still = undecided_after(step, still, log_probability)
     return logits
+
+
+def evenly(first: int, last: int, updates: int | None) -> list[int]:
+    """Whole numbers from `first` to `last`, both among them, in at most `updates` even strides; None: all."""
+    strides = min(updates or last - first, last - first)
+    return [first + round((last - first) * stride / max(1, strides)) for stride in range(strides + 1)]
 
 
 def draw_tokens(

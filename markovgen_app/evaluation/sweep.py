@@ -82,8 +82,8 @@ def plan(fields: Sequence[str], knobs: Knobs, grid: bool = False) -> list[Varian
 
 
 def _plain(variant: Variant) -> Variant:
-    """With the knobs that mean something: each round of a decimation is one update, with tokens fixed."""
-    return replace(variant, iterations=1, clamp=True) if variant.finalise == "decimate" else variant
+    """With the knobs that mean something: a decimation has its tokens fixed."""
+    return replace(variant, clamp=True) if variant.finalise == "decimate" else variant
 
 
 def sweep(

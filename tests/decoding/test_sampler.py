@@ -20,6 +20,7 @@ from markovgen_app.decoding.sampler import (
     decode,
     default_exit_step,
     draw_tokens,
+    evenly,
     gumbel_noise,
     lowest,
     method_settings,
@@ -334,9 +335,9 @@ def test_decimation_agrees_where_independent_draws_do_not_and_keeps_the_marginal
     assert shares.sub(1 / CODES).abs().max() < 0.03
 
 
-@given(unknown=unknowns, settings=any_settings(), seed=st.integers(0, 99))
+@given(unknown=unknowns, settings=any_settings(), seed=st.integers(0, 99), updates=st.none() | st.integers(1, 9))
 def test_decimation_follows_the_schedule_and_starts_as_the_plain_exit_does(
-    unknown: list[int], settings: DecodingSettings, seed: int
+    unknown: list[int], settings: DecodingSettings, seed: int, updates: int | None
 ) -> None:
     """The most confident tokens of the exit are those of the early exit; every round hears of one more step's worth."""
     asked: list[Tensor] = []
@@ -346,17 +347,25 @@ def test_decimation_follows_the_schedule_and_starts_as_the_plain_exit_does(
         return hearing_the_left(logits, tokens, mask)
 
     tokens = partly_masked(unknown)
-    settings = dataclasses.replace(settings, exit_step=max(1, settings.steps // 2), finalise="decimate")
+    exit_step = max(1, settings.steps // 2)
+    settings = dataclasses.replace(settings, exit_step=exit_step, finalise="decimate", updates=updates)
     *before, last = run(tokens, settings, [seed + row for row in range(len(tokens))], refine=watched)
     if not asked:
         return  # all was decided before the exit
     left = [mask_counts(count, settings.steps, settings.schedule)[len(before) :] for count in unknown]
     wanted = [list(each) for each in zip(*left, strict=True) if any(each)]
-    assert [mask.sum(1).tolist() for mask in asked[1:]] == wanted
+    counts = [mask.sum(1).tolist() for mask in asked[1:]]
+    assert counts == (wanted if updates is None else [each for each in wanted if each in counts][: len(counts)])
+    assert updates is None or len(counts) == min(updates, len(wanted))
     assert last.plain is not None and last.tokens.lt(MASK).all()
     first_fixed = asked[0] & ~(asked[1] if len(asked) > 1 else torch.zeros_like(asked[0]))
     assert last.predicted[first_fixed].equal(last.plain[first_fixed])
     assert last.predicted[~asked[0]].equal(last.plain[~asked[0]])
+
+
+def test_strides_are_even_and_reach_the_end() -> None:
+    assert evenly(12, 24, None) == list(range(12, 25)) == evenly(12, 24, 99)
+    assert evenly(12, 24, 3) == [12, 16, 20, 24] and evenly(3, 8, 2) == [3, 5, 8] and evenly(7, 7, 4) == [7]
 
 
 def test_refine_sees_the_exit_and_decides_what_is_left_only() -> None:
