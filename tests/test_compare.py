@@ -73,7 +73,24 @@ def test_what_the_field_changed_is_said_in_tokens_and_nats(runtime: Runtime) -> 
     assert [made.energy_before, made.energy_after] == pytest.approx(energies)
 
 
-@pytest.mark.parametrize("options", [{}, {"finalise": "perturb"}, {"finalise": "argmax", "mrf_clamp": False}])
+def test_the_energy_of_a_decimation_counts_messages_as_it_does(runtime: Runtime) -> None:
+    """Its first messages are part of the unaries: where nothing is fixed, plain marginals are what is left."""
+    request = REQUEST.model_copy(update={"finalise": "decimate"})
+    made = last_of(runtime, request, ("early-exit", "markovgen")).entries["markovgen"].refinement
+    *_, before, last, _ = runtime.pipeline.run(request.model_copy(update={"method": "markovgen"}))
+    field = runtime.pipeline.mrf
+    assert made is not None and field is not None and isinstance(before, StepEvent) and isinstance(last, StepEvent)
+    assert last.step.unary is not None and last.step.plain is not None
+    mask = before.step.mask
+    first = field(last.step.unary, before.step.tokens, ~mask, iterations=1) - last.step.unary
+    for told, tokens in ((made.energy_before, last.step.plain), (made.energy_after, last.step.predicted)):
+        assert told == pytest.approx(float(field.energy(tokens, last.step.unary - first)), rel=1e-4)
+    assert made.undecided == int(mask.sum())
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"finalise": "perturb"}, {"finalise": "decimate"}, {"finalise": "argmax", "mrf_clamp": False}]
+)
 @pytest.mark.parametrize("top_k", [None, 5])
 def test_the_filmstrip_is_what_the_methods_give_with_that_exit_step(
     runtime: Runtime, options: dict, top_k: int | None
