@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .checkpoint import read_json
 from .decoding.sampler import DecodingSettings, Refine, method_settings
@@ -26,7 +27,8 @@ from .models.transformer import MuseTransformer
 from .requests import DecodingRequest
 
 if TYPE_CHECKING:
-    from .models.amused import AmusedTransformer
+    from .models.amused import AmusedTokenizer, AmusedTransformer
+    from .models.tokenizer import ImageTokenizer
 
 STAGES = "_stages"
 """Entry of model_index.json: the names of all stages, from the base up."""
@@ -68,11 +70,13 @@ class Stage:
         number: 0 for the base.
         transformer: predicts its tokens.
         mrf: what the method markovgen needs; without it, a stage above the base takes all of its steps.
+        tokenizer: enlarges coarse pictures for a transformer that reads those.
     """
 
     number: int
     transformer: MuseTransformer | AmusedTransformer | SuperResolutionTransformer
     mrf: MarkovRandomField | None = None
+    tokenizer: ImageTokenizer | AmusedTokenizer | None = None
 
     @property
     def level(self) -> Level:
@@ -106,6 +110,9 @@ class Stage:
         """The loop's settings for a request."""
         options = request.model_dump(include=set(DecodingSettings.__dataclass_fields__) - {"steps", "exit_step"})
         options["updates"] = request.mrf_iterations
+        if self.number:
+            options["guidance_scale"] = request.super_resolution_guidance_scale
+            options["temperature"] = request.super_resolution_temperature
         method = "full" if self._lacks_field(request) else request.method
         return method_settings(method, *self.steps(request), **options)
 
@@ -171,7 +178,31 @@ class Stage:
         if coarse is None:
             return self.transformer
         assert isinstance(self.transformer, SuperResolutionTransformer), "the base refines nothing"
-        return self.transformer.given(coarse)
+        return self.transformer.given(coarse, self.enlarged(coarse))
+
+    def enlarged(self, coarse: Tensor) -> Tensor | None:
+        """Fine tokens (B, n) of the enlarged pictures of coarse ones (B, n'); None where the transformer reads none."""
+        model = self.transformer
+        if not isinstance(model, SuperResolutionTransformer) or not model.config.enlarged:
+            return None
+        assert self.tokenizer is not None, "a transformer that reads enlarged pictures comes with a tokenizer"
+        return enlarged_tokens(self.tokenizer, coarse, model.coarse_grid, model.grid)
+
+
+@torch.no_grad()
+def enlarged_tokens(
+    tokenizer: ImageTokenizer | AmusedTokenizer, coarse: Tensor, coarse_grid: tuple[int, int], grid: tuple[int, int]
+) -> Tensor:
+    """Tokens (B, n) on a grid of the pictures that tokens (B, n') on a coarser one stand for, enlarged (bicubic).
+
+    Pictures go through the tokenizer one by one, so that each has the same tokens in any batch.
+    """
+    size = [side * tokenizer.factor for side in grid]
+    made = []
+    for row in coarse.split(1):
+        pixels = F.interpolate(tokenizer.decode(row, coarse_grid).float(), size, mode="bicubic").clamp(-1, 1)
+        made.append(tokenizer.encode(pixels))
+    return torch.cat(made)
 
 
 def default_super_resolution_exit(steps: int) -> int:

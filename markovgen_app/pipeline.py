@@ -248,7 +248,7 @@ class MarkovGenPipeline(DiffusionPipeline):
     def stages(self) -> tuple[Stage, ...]:
         """The stages that the checkpoint has, from the base up."""
         finer = [] if self.super_resolution is None else [(self.super_resolution, self.super_resolution_mrf)]
-        above = (Stage(number, *parts) for number, parts in enumerate([*finer, *self._further], 1))
+        above = (Stage(number, *parts, self.tokenizer) for number, parts in enumerate([*finer, *self._further], 1))
         return (Stage(0, self.transformer, self.mrf), *above)
 
     def stage(self, number: int) -> Stage:

@@ -77,6 +77,12 @@ class DecodingRequest(BaseModel):
     super_resolution_exit_step: int | None = Field(
         default=None, ge=1, le=256, description="stop those stages after this step; 3 of 8 of their steps if not given"
     )
+    super_resolution_guidance_scale: float = Field(
+        default=1.0, ge=0, le=30, description="how strongly the text pulls in those stages; 1 is no guidance"
+    )
+    super_resolution_temperature: float = Field(
+        default=0.7, ge=0, le=10, description="of the token draws in those stages; 0 takes the likeliest token"
+    )
     seed: int | None = Field(
         default=None, ge=0, le=MAX_SEED, description="the same seed gives the same picture; random if not given"
     )

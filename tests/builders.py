@@ -52,12 +52,16 @@ def tiny_field(grid: tuple[int, int] = TINY_GRID) -> MarkovRandomField:
 
 
 def tiny_super_resolution(number: int = 1) -> SuperResolutionTransformer:
-    """A transformer from `tiny_transformer`'s 4 x 4 tokens to 8 x 8, or for a higher number from there up."""
+    """A transformer from `tiny_transformer`'s 4 x 4 tokens to 8 x 8, or for a higher number from there up.
+
+    The first reads the enlarged coarse picture as well.
+    """
     side = TINY_GRID[0] * 2**number
     torch.manual_seed(2)
     generator = torch.Generator().manual_seed(2)
+    grids = (side, side), (side // 2, side // 2)
     model = SuperResolutionTransformer(
-        TINY_CODES, (side, side), (side // 2, side // 2), 32, 1, 2, 2.0, fine_size=16, levels=TINY_LEVELS
+        TINY_CODES, *grids, 32, 1, 2, 2.0, fine_size=16, levels=TINY_LEVELS, enlarged=number == 1
     )
     with torch.no_grad():
         for parameter in model.parameters():

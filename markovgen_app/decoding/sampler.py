@@ -331,11 +331,10 @@ def decimated_logits(
         undecided_after: says what stays undecided after a step.
     """
     before = refine(unary, tokens, mask).float()
-    logits, still = unary, mask
+    logits, still = unary.clone(), mask
     for step in rounds:
         if step > rounds[0]:
-            heard = unary + (refine(unary, tokens, still).float() - before)
-            logits = torch.where(still.unsqueeze(-1), heard, logits)
+            logits[still] += refine(unary, tokens, still).float()[still] - before[still]
         if step < rounds[-1]:
             left_of_noise = None if noise is None else noise[still[mask]]
             drawn, log_probability = draw_tokens(logits, still, left_of_noise, top_k)

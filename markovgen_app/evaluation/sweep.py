@@ -313,9 +313,10 @@ def main(
         for field in named.values():
             check_field(field, swept.transformer, f" of {swept.name}" if stage else "")
             torch.nn.Module.to(field, pipeline.device)
-        options: dict[str, Any] = {"super_resolution_steps" if stage else "steps": planned}
+        of_stage = "super_resolution_" if stage else ""
+        options: dict[str, Any] = {f"{of_stage}steps": planned}
         if guidance_scale is not None:
-            options["guidance_scale"] = guidance_scale
+            options[f"{of_stage}guidance_scale"] = guidance_scale
         report = sweep(
             pipeline,
             named,

@@ -2,9 +2,11 @@
 
 Muse's second stage (Chang et al., ICML 2023, arXiv 2301.00704, section 2.4), made affordable on a CPU. A small encoder
 reads the coarse tokens; its states join the text as cross-attention context, as in the paper, and are also added, each
-spread over the fine tokens that it covers, to their embeddings. Attention does not run over the fine grid: as in
-aMUSEd's 512 px model (arXiv 2401.01808), fine tokens are merged m × m into the fewer, wider ones of a trunk, and spread
-out again beside a skip; convolutions on the fine grid settle what lies inside a merged block and across its border.
+spread over the fine tokens that it covers, to their embeddings. With `enlarged`, so are the tokens of the coarse
+picture enlarged to the fine grid: what need not become sharper is right from the start. Attention does not run over the
+fine grid: as in aMUSEd's 512 px model (arXiv 2401.01808), fine tokens are merged m × m into the fewer, wider ones of a
+trunk, and spread out again beside a skip; convolutions on the fine grid settle what lies inside a merged block and
+across its border.
 
     fine tokens (B, n) --embed, convolve--> (B, n, f) --merge--> (B, n/m², d) --trunk--> --spread, skip, convolve-->
     (B, n, f) --head--> logits (B, n, V)            coarse tokens (B, n') --encoder--> (B, n', d)
@@ -57,6 +59,7 @@ class SuperResolutionTransformer(TokenTransformer, ModelMixin, ConfigMixin):
         merge: m.
         text_width: width of the text encoder's states.
         levels: digits of the codes, as in `MuseTransformer`.
+        enlarged: whether it also reads the fine tokens of the coarse picture enlarged (see `ladder.enlarged_tokens`).
 
     Raises:
         ValueError: the grids do not divide by each other, or by `merge`.
@@ -81,6 +84,7 @@ class SuperResolutionTransformer(TokenTransformer, ModelMixin, ConfigMixin):
         merge: int = 2,
         text_width: int = 384,
         levels: Sequence[int] = (),
+        enlarged: bool = False,
     ) -> None:
         super().__init__()
         height, width = grid
@@ -101,6 +105,7 @@ class SuperResolutionTransformer(TokenTransformer, ModelMixin, ConfigMixin):
         )
         self.coarse_norm = nn.RMSNorm(hidden_size)
         self.coarse_spread = nn.Linear(hidden_size, self._ratio**2 * fine_size, bias=False)
+        self.enlarged_in = nn.Linear(fine_size, fine_size, bias=False) if enlarged else None
         before, after = fine_layers
         self.fine_before = nn.ModuleList(FineBlock(fine_size) for _ in range(before))
         self.merge_in = nn.Linear(merge**2 * fine_size, hidden_size, bias=False)
@@ -135,20 +140,27 @@ class SuperResolutionTransformer(TokenTransformer, ModelMixin, ConfigMixin):
         text_mask: Tensor,
         pooled_text: Tensor,
         coarse_states: Tensor,
+        enlarged_tokens: Tensor | None = None,
         places: Tensor | None = None,
         window: tuple[int, int] | None = None,
     ) -> Tensor:
         """Last hidden states of the fine tokens, normalised, (B, n, f), given the states of the coarse ones.
 
         Args:
-            places, window: where on the grid the tokens are, as in `hidden`.
+            enlarged_tokens, places, window: as in `hidden`.
         """
+        if (enlarged_tokens is None) != (self.enlarged_in is None):
+            wanted = "wants" if enlarged_tokens is None else "does not read"
+            raise ValueError(f"This transformer {wanted} the tokens of the enlarged coarse picture.")
         positions = self._places()
         spread = blocks_to_rows(self.coarse_spread(coarse_states), self.coarse_grid, self._ratio)  # (B, n, f)
         if places is not None:
             positions = positions[places]  # (B, n, f)
             spread = spread.gather(1, places.unsqueeze(-1).expand(-1, -1, spread.shape[-1]))
-        x = F.embedding(tokens, self._embedding()) + positions + spread
+        table = self._embedding()
+        x = F.embedding(tokens, table) + positions + spread
+        if self.enlarged_in is not None and enlarged_tokens is not None:
+            x = x + self.enlarged_in(F.embedding(enlarged_tokens, table))
         merge, (height, width) = self.config.merge, window or self.grid
         for block in self.fine_before:
             x = block(x, (height, width))
@@ -171,37 +183,48 @@ class SuperResolutionTransformer(TokenTransformer, ModelMixin, ConfigMixin):
         text_mask: Tensor,
         pooled_text: Tensor,
         coarse_tokens: Tensor,
+        enlarged_tokens: Tensor | None = None,
         places: Tensor | None = None,
         window: tuple[int, int] | None = None,
     ) -> Tensor:
         """Last hidden states of the fine tokens, normalised, (B, n, f).
 
         Args:
-            tokens, text_states, text_mask, pooled_text, coarse_tokens: as in `forward`.
+            tokens, text_states, text_mask, pooled_text, coarse_tokens, enlarged_tokens: as in `forward`.
             places: (B, n) long, where on the grid the tokens are, if they are not all of it but a window each.
             window: its rows and columns, multiples of `merge`; its corner is at a multiple of that, too.
         """
         coarse_states = self.coarse_states(coarse_tokens)
-        return self.fine_states(tokens, text_states, text_mask, pooled_text, coarse_states, places, window)
+        texts = text_states, text_mask, pooled_text
+        return self.fine_states(tokens, *texts, coarse_states, enlarged_tokens, places, window)
 
-    def hidden_given(self, coarse_tokens: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    def hidden_given(
+        self, coarse_tokens: Tensor, enlarged_tokens: Tensor | None = None
+    ) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
         """`hidden` with its coarse tokens (B, n') settled, called as the base transformer's is.
 
         They are read once, however many decoding steps follow. The rows of a call are those of `coarse_tokens`, or
         several times those one after another, as guidance has it.
+
+        Args:
+            enlarged_tokens: (B, n), as in `forward`.
         """
         coarse_states = self.coarse_states(coarse_tokens)
 
         def hidden(tokens: Tensor, text_states: Tensor, text_mask: Tensor, pooled_text: Tensor) -> Tensor:
             self._check_fits(tokens)
-            repeated = coarse_states.repeat(len(tokens) // len(coarse_states), 1, 1)
-            return self.fine_states(tokens, text_states, text_mask, pooled_text, repeated)
+            times = len(tokens) // len(coarse_states)
+            enlarged = None if enlarged_tokens is None else enlarged_tokens.repeat(times, 1)
+            texts = text_states, text_mask, pooled_text
+            return self.fine_states(tokens, *texts, coarse_states.repeat(times, 1, 1), enlarged)
 
         return hidden
 
-    def given(self, coarse_tokens: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    def given(
+        self, coarse_tokens: Tensor, enlarged_tokens: Tensor | None = None
+    ) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
         """The model with its coarse tokens (B, n') settled, called as the base transformer is; see `hidden_given`."""
-        hidden = self.hidden_given(coarse_tokens)
+        hidden = self.hidden_given(coarse_tokens, enlarged_tokens)
 
         def model(tokens: Tensor, text_states: Tensor, text_mask: Tensor, pooled_text: Tensor) -> Tensor:
             return self.logits(hidden(tokens, text_states, text_mask, pooled_text))
@@ -209,7 +232,13 @@ class SuperResolutionTransformer(TokenTransformer, ModelMixin, ConfigMixin):
         return model
 
     def forward(
-        self, tokens: Tensor, text_states: Tensor, text_mask: Tensor, pooled_text: Tensor, coarse_tokens: Tensor
+        self,
+        tokens: Tensor,
+        text_states: Tensor,
+        text_mask: Tensor,
+        pooled_text: Tensor,
+        coarse_tokens: Tensor,
+        enlarged_tokens: Tensor | None = None,
     ) -> Tensor:
         """Predict every fine token.
 
@@ -219,15 +248,17 @@ class SuperResolutionTransformer(TokenTransformer, ModelMixin, ConfigMixin):
             text_mask: (B, L) bool, True where `text_states` holds a real token.
             pooled_text: (B, text_width).
             coarse_tokens: (B, n') long, `mask_token_id` where unknown.
+            enlarged_tokens: (B, n) long, of the coarse picture enlarged, `mask_token_id` where unknown; for a
+                transformer that reads them, None for one that does not.
 
         Returns:
             logits (B, n, V).
 
         Raises:
-            ValueError: the number of tokens is not the grid's.
+            ValueError: the number of tokens is not the grid's, or enlarged ones are missing or not read.
         """
         self._check_fits(tokens)
-        return self.logits(self.hidden(tokens, text_states, text_mask, pooled_text, coarse_tokens))
+        return self.logits(self.hidden(tokens, text_states, text_mask, pooled_text, coarse_tokens, enlarged_tokens))
 
 
 def rows_to_blocks(x: Tensor, grid: tuple[int, int], side: int) -> Tensor:

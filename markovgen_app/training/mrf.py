@@ -169,8 +169,11 @@ def load_backbone(config: MrfConfig) -> Backbone:
     text_encoder = None if config.text_encoder is None else TextEncoder.from_pretrained(config.text_encoder)
     pipeline = MarkovGenPipeline.from_pretrained(find_checkpoint(config.model), text_encoder=text_encoder)
     stage = pipeline.stage(config.stage)
-    planned = "super_resolution_steps" if stage.number else "steps"
-    given: dict[str, Any] = {planned: config.steps_planned, "guidance_scale": config.guidance_scale}
+    of_stage = "super_resolution_" if stage.number else ""
+    given: dict[str, Any] = {
+        f"{of_stage}steps": config.steps_planned,
+        f"{of_stage}guidance_scale": config.guidance_scale,
+    }
     request = pipeline.settled(
         GenerateRequest(prompt="-", **{name: value for name, value in given.items() if value is not None})
     )

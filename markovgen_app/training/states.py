@@ -139,7 +139,8 @@ class Backbone:
         model: Callable[..., Tensor] = self.transformer.hidden
         if coarse is not None:
             assert isinstance(self.transformer, SuperResolutionTransformer), "the base refines nothing"
-            model = self.transformer.hidden_given(coarse)
+            assert self.coarse is not None, "coarse tokens have come from somewhere"
+            model = self.transformer.hidden_given(coarse, self.coarse.stage.enlarged(coarse))
         return guided_logits(model, text, empty, self.settings)
 
 

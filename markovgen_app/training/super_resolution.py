@@ -6,6 +6,9 @@ drawn for each sample between nothing and `corruption`, half of them (`near_shar
 true one, the rest by any code. A few samples (`drop_coarse`) get no coarse tokens at all, so that their worth can be
 measured: the log's `full_mask_loss_without_coarse`.
 
+With `enlarged`, the transformer also reads the coarse picture enlarged, as tokens of the fine grid. Coarse tokens have
+to be decoded and encoded again for that, so those of a scene are spoilt once, and kept with what was made of them.
+
 What a fine token is depends on what is near it. For the first part of a run the fine grid can therefore be a window of
 it, somewhere on the objects more often than elsewhere; the coarse tokens are always all there. The rest of the run sees
 whole grids.
@@ -27,6 +30,7 @@ from torch import Tensor
 from ..data.scenes import Scene, covered
 from ..decoding.guidance import guided_logits
 from ..decoding.sampler import decode, method_settings
+from ..ladder import enlarged_tokens
 from ..models.super_resolution import SuperResolutionTransformer
 from ..models.text import TextEncoder
 from ..models.tokenizer import ImageTokenizer
@@ -45,7 +49,7 @@ from .masked import (
     read_captions,
     write_sheet,
 )
-from .tokens import TokenBatch, TokenSource
+from .tokens import Derived, TokenBatch, TokenSource
 
 _INNER = ("blocks.", "coarse_blocks.", "fine_before.", "fine_after.", "merge_in.", "spread_out.", "coarse_spread.")
 _NEAR = 8  # codes that count as near
@@ -73,6 +77,7 @@ class SuperResolutionConfig(MaskedConfig):
     fine_size: int = 192
     fine_layers: tuple[int, int] = (1, 2)
     merge: int = 2
+    enlarged: bool = Field(False, description="whether it reads the tokens of the enlarged coarse picture as well")
 
     @model_validator(mode="after")
     def _window_fits(self) -> SuperResolutionConfig:
@@ -100,10 +105,24 @@ def corrupted(tokens: Tensor, near: Tensor, corruption: float, near_share: float
     return torch.where(replaced.to(tokens.device), chosen, tokens)
 
 
-def dropped(tokens: Tensor, probability: float, unknown: int, generator: torch.Generator) -> Tensor:
-    """Tokens (B, n), rows replaced by the token `unknown` where rand < `probability`."""
-    rows = torch.rand(len(tokens), 1, generator=generator) < probability
-    return tokens.masked_fill(rows.to(tokens.device), unknown)
+def dropped(
+    tokens: Sequence[Tensor], probability: float, unknown: int, generator: torch.Generator
+) -> tuple[Tensor, ...]:
+    """Tokens (B, …) each, the same rows of all replaced by the token `unknown` where rand < `probability`."""
+    rows = torch.rand(len(tokens[0]), 1, generator=generator) < probability
+    return tuple(each.masked_fill(rows.to(each.device), unknown) for each in tokens)
+
+
+def spoilt(config: SuperResolutionConfig, tokenizer: ImageTokenizer, near: Tensor) -> Derived:
+    """Coarse tokens with errors, and the fine ones of their enlarged pictures."""
+    grids = (_grid(config.coarse_size, tokenizer), _grid(config.size, tokenizer))
+
+    def make(tokens: tuple[Tensor, ...], number: int) -> tuple[Tensor, ...]:
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
+        coarse = corrupted(tokens[0], near, config.corruption, config.near_share, generator)
+        return coarse, enlarged_tokens(tokenizer, coarse, *grids)
+
+    return Derived(f"spoilt-{config.coarse_size}-{config.corruption}-{config.near_share}-{config.seed}", make)
 
 
 def window_places(
@@ -133,16 +152,20 @@ def sample_sheet(
     tokenizer: ImageTokenizer,
     text_encoder: TextEncoder,
     captions: Sequence[str],
-    coarse_tokens: Tensor,
+    coarse: Sequence[Tensor],
     originals: Sequence[np.ndarray],
     steps: int,
     path: Path,
 ) -> None:
-    """A PNG with three pictures a caption: coarse tokens decoded and enlarged (Lanczos), refined ones, the original."""
+    """A PNG with three pictures a caption: coarse tokens decoded and enlarged (Lanczos), refined ones, the original.
+
+    Args:
+        coarse: coarse tokens, and those of the enlarged pictures if the model reads them.
+    """
     settings = method_settings("full", steps=steps)
     device = next(model.parameters()).device
     text, empty = (text_encoder.encode(words).to(device) for words in (captions, [""]))
-    logits = guided_logits(model.given(coarse_tokens), text, empty, settings)
+    logits = guided_logits(model.given(*coarse), text, empty, settings)
     height, width = model.grid
     tokens = torch.full((len(captions), height * width), model.mask_token_id, device=device)
     generators = [torch.Generator().manual_seed(seed) for seed in range(len(captions))]
@@ -150,7 +173,7 @@ def sample_sheet(
         tokens = step.predicted
     refined = to_levels(tokenizer.decode(tokens, model.grid))
     shown = []
-    for row, small in enumerate(to_levels(tokenizer.decode(coarse_tokens, model.coarse_grid))):
+    for row, small in enumerate(to_levels(tokenizer.decode(coarse[0], model.coarse_grid))):
         size = (refined[row].shape[1], refined[row].shape[0])
         shown += [
             np.asarray(Image.fromarray(small).resize(size, Image.Resampling.LANCZOS)),
@@ -185,7 +208,7 @@ def build_model(
     }
     if config.start_from:
         return start_from(SuperResolutionTransformer, config.start_from, config, **given)
-    sizes = ("hidden_size", "num_layers", "num_heads", "coarse_layers", "fine_size", "fine_layers", "merge")
+    sizes = ("hidden_size", "num_layers", "num_heads", "coarse_layers", "fine_size", "fine_layers", "merge", "enlarged")
     return SuperResolutionTransformer(**given, **{name: getattr(config, name) for name in sizes})
 
 
@@ -208,42 +231,49 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
     tokenizer.to(device)
     text_encoder.to(device)
     sizes = (config.coarse_size, config.size)
-    source = TokenSource(open_pictures(config, 128, "train"), tokenizer, config, device, sizes)
-    forward = torch.compile(model.hidden) if config.compile else model.hidden
     near = near_codes(tokenizer.codebook)
+    derived = spoilt(config, tokenizer, near) if config.enlarged else None
+    source = TokenSource(open_pictures(config, 128, "train"), tokenizer, config, device, sizes, derived)
+    forward = torch.compile(model.hidden) if config.compile else model.hidden
 
     held_out = open_pictures(config, config.size, "tune")
     scenes = [held_out.scene(index) for index in range(_HELD_OUT)]
     captions = [scene.caption for scene in scenes]
     small, large = ([held_out.render(scene, size) for scene in scenes] for size in sizes)
-    held_out_coarse, held_out_tokens = (
+    small_tokens, held_out_tokens = (
         torch.cat([tokenizer.encode(to_pixels(stacked([picture]), device)) for picture in pictures])
         for pictures in (small, large)
     )
+    held_out_coarse = [small_tokens]
+    if config.enlarged:
+        held_out_coarse.append(enlarged_tokens(tokenizer, small_tokens, model.coarse_grid, model.grid))
 
     def loss(batch: TokenBatch, number: int) -> tuple[Tensor, dict[str, Tensor | float]]:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
-        coarse, tokens = batch.tokens
+        small, tokens, *read = batch.tokens
         count, n = tokens.shape
         mask = random_mask(mask_rates(count, config.full_mask_share, generator), n, generator).to(device)
         text = read_captions(text_encoder, drop_captions(batch.captions, config.drop_text, generator))
-        coarse = corrupted(coarse, near, config.corruption, config.near_share, generator)
-        coarse = dropped(coarse, config.drop_coarse, model.mask_token_id, generator)
-        context, hidden = [coarse], forward
+        read = read or [corrupted(small, near, config.corruption, config.near_share, generator)]
+        coarse, *enlarged = dropped(read, config.drop_coarse, model.mask_token_id, generator)
+        hidden = forward
         if config.window is not None and trainer.minutes < config.window_until * config.minutes:
             at = (batch.scenes, model.grid, config.window, model.config.merge, config.object_weight)
             places = window_places(*at, generator).to(device)
-            tokens, mask, context = tokens.gather(1, places), mask.gather(1, places), [coarse, places]
-            hidden = functools.partial(forward, window=(config.window, config.window))
-        value = masked_loss(model, tokens, mask, text, *context, hidden_states=hidden)
+            tokens, mask, *enlarged = (each.gather(1, places) for each in (tokens, mask, *enlarged))
+            hidden = functools.partial(forward, places=places, window=(config.window, config.window))
+        value = masked_loss(model, tokens, mask, text, coarse, *enlarged, hidden_states=hidden)
         return value, {"loss": value.detach()}
 
     @torch.no_grad()
-    def full_mask_loss(words: Sequence[str], coarse: Tensor) -> float:
+    def full_mask_loss(words: Sequence[str], coarse: Sequence[Tensor]) -> float:
         average: SuperResolutionTransformer = trainer.average  # type: ignore[assignment]
         text, everything = text_encoder.encode(words).to(device), torch.ones_like(held_out_tokens, dtype=torch.bool)
         rows = [slice(start, start + _TOGETHER) for start in range(0, _HELD_OUT, _TOGETHER)]
-        losses = [masked_loss(average, held_out_tokens[r], everything[r], text[r], coarse[r]) for r in rows]
+        losses = [
+            masked_loss(average, held_out_tokens[r], everything[r], text[r], *(each[r] for each in coarse))
+            for r in rows
+        ]
         return float(torch.stack(losses).mean())
 
     def on_checkpoint() -> None:
@@ -254,7 +284,7 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
                 "full_mask_loss": full_mask_loss(captions, held_out_coarse),
                 "full_mask_loss_without_text": full_mask_loss([""] * _HELD_OUT, held_out_coarse),
                 "full_mask_loss_without_coarse": full_mask_loss(
-                    captions, torch.full_like(held_out_coarse, average.mask_token_id)
+                    captions, [torch.full_like(each, average.mask_token_id) for each in held_out_coarse]
                 ),
             }
         )
@@ -263,7 +293,7 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
             tokenizer,
             text_encoder,
             captions[:_SHOWN],
-            held_out_coarse[:_SHOWN],
+            [each[:_SHOWN] for each in held_out_coarse],
             large[:_SHOWN],
             config.steps_shown,
             config.folder / "samples.png",

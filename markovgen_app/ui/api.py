@@ -66,6 +66,8 @@ def generate_endpoint(
         size: int | None = None,
         super_resolution_steps: int = defaults["super_resolution_steps"],
         super_resolution_exit_step: int | None = None,
+        super_resolution_guidance_scale: float = defaults["super_resolution_guidance_scale"],
+        super_resolution_temperature: float = defaults["super_resolution_temperature"],
         guidance_ramp: bool = defaults["guidance_ramp"],
         schedule: Schedule = defaults["schedule"],
         request: gr.Request = None,  # type: ignore[assignment]
@@ -101,6 +103,8 @@ def compare_endpoint(
         size: int | None = None,
         super_resolution_steps: int = defaults["super_resolution_steps"],
         super_resolution_exit_step: int | None = None,
+        super_resolution_guidance_scale: float = defaults["super_resolution_guidance_scale"],
+        super_resolution_temperature: float = defaults["super_resolution_temperature"],
         guidance_ramp: bool = defaults["guidance_ramp"],
         schedule: Schedule = defaults["schedule"],
         order: Order = defaults["order"],

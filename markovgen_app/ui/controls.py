@@ -28,7 +28,13 @@ NOT_FOR_ALL: Mapping[str, Sequence[str]] = {
 }
 """Fields that only some methods read, and which."""
 
-_FINER = {"size", "super_resolution_steps", "super_resolution_exit_step"}
+_FINER = {
+    "size",
+    "super_resolution_steps",
+    "super_resolution_exit_step",
+    "super_resolution_guidance_scale",
+    "super_resolution_temperature",
+}
 _NOT_IN_ROUNDS = {
     "exit_step",
     "super_resolution_exit_step",
@@ -51,6 +57,8 @@ _IN_WORDS = {
     "size": "Larger pictures are the small ones with detail added.",
     "super_resolution_steps": "How many steps a full run takes to add detail.",
     "super_resolution_exit_step": "After this step of them the methods that stop early stop.",
+    "super_resolution_guidance_scale": "How strongly the words pull while detail is added; 1 is no guidance.",
+    "super_resolution_temperature": "Of the draws while detail is added; 0 takes the likeliest.",
     "exit_step": "After this step the methods that stop early stop.",
     "finalise": "How the tokens that no step has decided are taken at the exit.",
     "mrf_iterations": "How often tokens hear their neighbours before they are taken.",
@@ -189,6 +197,10 @@ def advanced_options(
         "size": size,
         "super_resolution_steps": lambda: number("super_resolution_steps", "Steps for detail", 1, 0),
         "super_resolution_exit_step": lambda: optional("super_resolution_exit_step", "Exit step for detail", "3 of 8"),
+        "super_resolution_guidance_scale": lambda: number(
+            "super_resolution_guidance_scale", "Guidance for detail", 0.5
+        ),
+        "super_resolution_temperature": lambda: number("super_resolution_temperature", "Temperature for detail", 0.05),
     }
     left_out = _NOT_IN_ROUNDS if issubclass(kind, EditRequest) else set()
     if len(pipeline.sizes) == 1:

@@ -128,6 +128,27 @@ def test_a_window_is_where_its_places_say(model):
     assert torch.allclose(seen, whole.gather(1, places[..., None].expand(-1, -1, 16)), atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def reader():
+    """A transformer that reads the enlarged coarse picture, too."""
+    return build(enlarged=True)
+
+
+def test_the_enlarged_picture_matters_and_is_not_forgotten(model, reader):
+    given_inputs = inputs()
+    enlarged = torch.randint(0, CODES, (2, 64), generator=torch.Generator().manual_seed(3))
+    wanted = reader(**given_inputs, enlarged_tokens=enlarged)
+    assert not torch.allclose(wanted, reader(**given_inputs, enlarged_tokens=enlarged.flip(1)), atol=1e-3)
+    coarse = given_inputs.pop("coarse_tokens")
+    settled = reader.given(coarse, enlarged)
+    twice = {name: torch.cat([value, value]) for name, value in given_inputs.items()}
+    assert torch.allclose(settled(**twice), torch.cat([wanted, wanted]), atol=1e-5)
+    with pytest.raises(ValueError, match="wants the tokens of the enlarged"):
+        reader.given(coarse)(**given_inputs)
+    with pytest.raises(ValueError, match="does not read the tokens of the enlarged"):
+        model(**given_inputs, coarse_tokens=coarse, enlarged_tokens=enlarged)
+
+
 def test_coarse_tokens_settled_once_give_the_same_logits_for_one_or_several_rows_of_each(model):
     given_inputs = inputs()
     coarse = given_inputs.pop("coarse_tokens")

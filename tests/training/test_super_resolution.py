@@ -48,7 +48,8 @@ def test_as_many_tokens_are_replaced_as_the_drawn_shares_say():
 
 def test_rows_are_dropped_whole():
     tokens = torch.randint(9, (4000, 3), generator=generator())
-    out = stage.dropped(tokens, 0.25, 9, generator())
+    out, others = stage.dropped([tokens, tokens[:, :2]], 0.25, 9, generator())
+    assert torch.equal(others, out[:, :2])
     unknown = (out == 9).all(dim=1)
     assert unknown.float().mean() == pytest.approx(0.25, abs=0.03)
     assert torch.equal(out[~unknown], tokens[~unknown])
@@ -98,6 +99,39 @@ def test_both_sizes_show_the_same_scene_fresh_and_cached(tiny_run, monkeypatch):
         pictures = stacked([scenes.render(scenes.scene(index), size) for index in range(8, 12)])
         wanted = tokenizer.encode(to_pixels(pictures))
         assert torch.equal(fresh.tokens[which], wanted) and torch.equal(cached.tokens[which], wanted)
+
+
+def test_spoilt_tokens_are_made_once_and_are_those_of_the_enlarged_picture(tiny_run, monkeypatch):
+    _, tokenizer, settings = tiny_run
+    monkeypatch.setattr(token_module, "_SHARD", 32)
+    config = stage.SuperResolutionConfig(**{**settings, "batch_size": 4, "cached_scenes": 64, "enlarged": True})
+    near = stage.near_codes(tokenizer.codebook)
+    derived = stage.spoilt(config, tokenizer, near)
+
+    def source(derived):
+        return TokenSource(SceneDataset(0), tokenizer, config, torch.device("cpu"), (32, 64), derived)
+
+    batches = source(derived).batches(6)
+    small, _, coarse, enlarged = next(batches).tokens
+    assert coarse.shape == (4, 16) and enlarged.shape == (4, 64)
+    assert 0 < (coarse != small).float().mean() < 0.3
+    pictures = torch.nn.functional.interpolate(tokenizer.decode(coarse), (64, 64), mode="bicubic").clamp(-1, 1)
+    assert (enlarged == tokenizer.encode(pictures)).float().mean() > 0.99
+    *_, other, _ = next(source(derived).batches(14)).tokens  # the same place in the next shard
+    small_other = next(source(derived).batches(14)).tokens[0]
+    assert not torch.equal(other != small_other, coarse != small), "every shard has errors of its own"
+    never = stage.Derived(derived.name, lambda *_: pytest.fail("made again"))
+    assert torch.equal(next(source(never).batches(6)).tokens[3], enlarged)
+
+
+@pytest.mark.parametrize("changes", [{}, {"window": 4, "window_until": 1.0}, {"cached_scenes": 32}])
+def test_a_run_that_reads_enlarged_pictures(tiny_run, monkeypatch, changes):
+    folder, _, settings = tiny_run
+    monkeypatch.setattr(stage, "_HELD_OUT", 8)
+    monkeypatch.setattr(token_module, "_SHARD", 32)
+    stage.train(write(folder, {**settings, "enlarged": True, **changes}))
+    model = SuperResolutionTransformer.from_pretrained(folder / "runs/tiny/weights")
+    assert model.config.enlarged and model.enlarged_in.weight.abs().sum() > 0
 
 
 def test_matrices_between_hidden_layers_have_muon():
