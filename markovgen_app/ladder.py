@@ -109,7 +109,6 @@ class Stage:
     def settings(self, request: DecodingRequest) -> DecodingSettings:
         """The loop's settings for a request."""
         options = request.model_dump(include=set(DecodingSettings.__dataclass_fields__) - {"steps", "exit_step"})
-        options["updates"] = request.mrf_iterations
         if self.number:
             options["guidance_scale"] = request.super_resolution_guidance_scale
             options["temperature"] = request.super_resolution_temperature

@@ -80,9 +80,13 @@ def test_the_fine_picture_depends_on_the_coarse_one(pipeline: MarkovGenPipeline)
     assert fine is not None and not torch.equal(coarse, other[3].step.predicted)
     text = pipeline.text_encoder.encode(["a panda"])
     blank = torch.full((1, 64), TINY_CODES)
-    one, two = (fine(blank, text.states, text.mask, text.pooled, each.step.predicted) for each in (steps[3], other[3]))
+    stage = pipeline.stage(1)
+    one, two = (
+        fine(blank, text.states, text.mask, text.pooled, each, stage.enlarged(each))
+        for each in (coarse, other[3].step.predicted)
+    )
     assert not torch.allclose(one, two, atol=1e-3)
-    # guidance starts at 1 on its ramp: the first step's logits are those of the prompt and the coarse tokens alone
+    # there is no guidance: the first step's logits are those of the prompt and the coarse tokens alone
     assert torch.allclose(steps[4].step.logits, one, atol=1e-4)
 
 

@@ -58,7 +58,8 @@ class DecodingSettings:
                      its neighbours too, so they agree on one draw. The same as sample without a field.
             decimate a few at a time, as in the steps that are left, but with the field in place of the transformer
                      (see `decimated_logits`). The same as sample without a field.
-        updates: how often the field is asked in a decimation, evenly over the steps left; None: once for each of them.
+        mrf_iterations: how often the field is asked in a decimation, evenly over the steps left; None: once for each
+            of them. What it does in other inference, `refine` knows.
 
     Raises:
         UserError: if a value is out of its range.
@@ -74,15 +75,15 @@ class DecodingSettings:
     top_k: int | None = None
     order: str = CONFIDENCE
     finalise: str = "sample"
-    updates: int | None = None
+    mrf_iterations: int | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise UserError(f"Steps must be 1 or more, not {self.steps}.")
         if self.exit_step is not None and not 1 <= self.exit_step <= self.steps:
             raise UserError(f"The exit step must be between 1 and the {self.steps} steps, not {self.exit_step}.")
-        if self.updates is not None and self.updates < 1:
-            raise UserError(f"Updates of the random field must be 1 or more, not {self.updates}.")
+        if self.mrf_iterations is not None and self.mrf_iterations < 1:
+            raise UserError(f"Mean-field iterations must be 1 or more, not {self.mrf_iterations}.")
         if self.top_k is not None and self.top_k < 1:
             raise UserError(f"Top-k must be 1 or more (or empty), not {self.top_k}.")
         for name in ("guidance_scale", "temperature", "choice_temperature"):
@@ -277,7 +278,7 @@ def decode(
             unary = logits
             plain = tokens.masked_scatter(mask, draw_tokens(unary, mask, noise, settings.top_k)[0])
             if finalise == "decimate":
-                rounds = evenly(step, all_done, settings.updates)
+                rounds = evenly(step, all_done, settings.mrf_iterations)
                 logits = decimated_logits(unary, tokens, mask, refine, noise, settings.top_k, rounds, undecided_after)
             else:
                 logits = refined_logits(unary, tokens, mask, refine, noise if finalise == "perturb" else None)

@@ -348,7 +348,7 @@ def test_decimation_follows_the_schedule_and_starts_as_the_plain_exit_does(
 
     tokens = partly_masked(unknown)
     exit_step = max(1, settings.steps // 2)
-    settings = dataclasses.replace(settings, exit_step=exit_step, finalise="decimate", updates=updates)
+    settings = dataclasses.replace(settings, exit_step=exit_step, finalise="decimate", mrf_iterations=updates)
     *before, last = run(tokens, settings, [seed + row for row in range(len(tokens))], refine=watched)
     if not asked:
         return  # all was decided before the exit

@@ -84,12 +84,16 @@ def test_real_states_are_given_the_same_picture_drawn_small(checkpoint: Path) ->
         whole.tokenizer.encode(to_pixels(stacked([scenes.render(scene, side) for scene in drawn]))) for side in (32, 64)
     )
     text = text_encoder().encode([scene.caption for scene in drawn])
+    assert whole.coarse is not None
+    enlarged = whole.coarse.stage.enlarged(small)
+    assert enlarged is not None
     for index in range(len(found)):
         row = slice(index % 2, index % 2 + 1)
         assert found.targets[index].long().equal(large[row][0]) and other.targets[index].equal(found.targets[index])
         tokens = found.tokens[[index]].long()
         assert tokens[tokens < TINY_CODES].equal(large[row][tokens < TINY_CODES])
-        expected = whole.transformer.hidden(tokens, text.states[row], text.mask[row], text.pooled[row], small[row])
+        texts = text.states[row], text.mask[row], text.pooled[row]
+        expected = whole.transformer.hidden(tokens, *texts, small[row], enlarged[row])
         torch.testing.assert_close(found.hidden[[index]].float(), expected, atol=5e-3, rtol=5e-3)
     assert not found.hidden.allclose(other.hidden, atol=1e-2), "errors of the coarse tokens were heard"
     assert sources[0].folder != sources[1].folder
