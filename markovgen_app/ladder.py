@@ -109,6 +109,8 @@ class Stage:
     def settings(self, request: DecodingRequest) -> DecodingSettings:
         """The loop's settings for a request."""
         options = request.model_dump(include=set(DecodingSettings.__dataclass_fields__) - {"steps", "exit_step"})
+        if request.mrf_iterations is None and self.mrf is not None:
+            options["mrf_iterations"] = self.mrf.config.iterations
         if self.number:
             options["guidance_scale"] = request.super_resolution_guidance_scale
             options["temperature"] = request.super_resolution_temperature

@@ -114,7 +114,8 @@ class MarkovGenPipeline(DiffusionPipeline):
         check_ladder(self.stages)
         self._text_encoder = text_encoder
         self.vocabulary = vocabulary or Vocabulary()
-        self.defaults = dict(defaults or {})
+        own = {} if mrf is None or mrf.config.finalise == "sample" else {"finalise": mrf.config.finalise}
+        self.defaults = {**own, **(defaults or {})}
         self._works_on: torch.device | None = None
         self._noun_states: Tensor | None = None
 

@@ -67,8 +67,8 @@ class DecodingRequest(BaseModel):
         default=None,
         ge=1,
         le=100,
-        description="mean-field iterations, the field's own number if not given; of a decimation, how often the field"
-        " is asked, once for every step left if not given",
+        description="mean-field iterations, or how often a decimation asks the random field; its own number if not"
+        " given",
     )
     mrf_clamp: bool = Field(default=True, description="tokens already decided tell the random field what they are")
     super_resolution_steps: int = Field(

@@ -10,13 +10,14 @@ from builders import (
     TINY_GRID,
     text_encoder,
     tiny_checkpoint,
+    tiny_field,
     tiny_pipeline,
     tiny_tokenizer,
     tiny_transformer,
     tiny_vocabulary,
 )
 
-from markovgen_app.decoding.sampler import METHODS
+from markovgen_app.decoding.sampler import FINALISE, METHODS
 from markovgen_app.errors import UserError
 from markovgen_app.events import Result, StepEvent
 from markovgen_app.models.mrf import MarkovRandomField
@@ -89,13 +90,13 @@ def test_the_field_decides_the_tokens_that_the_early_exit_guesses(pipeline: Mark
     for before, after in zip(early.frames[:-1], refined.frames[:-1], strict=True):
         assert before.equal(after)
     assert not early.frames[-1].equal(refined.frames[-1])
-    others = [{"mrf_iterations": 1}, {"mrf_clamp": False}, {"finalise": "argmax"}, {"finalise": "perturb"}]
+    others = [{"mrf_iterations": 1}, {"mrf_clamp": False}, *({"finalise": how} for how in FINALISE[1:])]
     for other in others:
         changed = pipeline("a panda", method="markovgen", **fields, **other)
         assert not changed.frames[-1].equal(refined.frames[-1]), other
 
 
-@pytest.mark.parametrize("finalise", ["sample", "argmax", "perturb"])
+@pytest.mark.parametrize("finalise", FINALISE)
 def test_a_field_without_weights_is_the_early_exit_bit_for_bit(finalise: str) -> None:
     silent = MarkovRandomField("low-rank", TINY_CODES, TINY_GRID, rank=4)
     pipeline = MarkovGenPipeline(tiny_transformer(), tiny_tokenizer(), text_encoder(), mrf=silent)
@@ -108,6 +109,22 @@ def test_a_field_without_weights_is_the_early_exit_bit_for_bit(finalise: str) ->
         assert isinstance(before, StepEvent) and isinstance(after, StepEvent)
         assert before.step.tokens.equal(after.step.tokens) and before.step.confidence.equal(after.step.confidence)
     assert pixels(early[-1]) == pixels(refined[-1])
+
+
+def test_a_field_says_how_exits_are_finalised_and_how_often_it_is_asked() -> None:
+    told = tiny_field()
+    told.register_to_config(finalise="decimate", iterations=2)
+    pipeline = MarkovGenPipeline(tiny_transformer(), tiny_tokenizer(), text_encoder(), mrf=told)
+    asked = GenerateRequest(prompt="a panda", method="markovgen")
+    assert pipeline.settled(asked).finalise == "decimate"
+    assert pipeline.settled(asked.model_copy(update={"finalise": "sample"})).finalise == "sample"
+    assert pipeline.decoding_settings(asked).mrf_iterations == 2
+    assert pipeline.decoding_settings(asked.model_copy(update={"mrf_iterations": 5})).mrf_iterations == 5
+    exit_step = {"method": "markovgen", "steps": 8, "exit_step": 3, "seed": 1}
+    usual, rounds = (pipeline("a panda", **exit_step, **how) for how in ({}, {"mrf_iterations": 5}))
+    assert not usual.frames[-1].equal(rounds.frames[-1]), "more strides, another picture"
+    assert usual.frames[-1].equal(pipeline("a panda", **exit_step, finalise="decimate").frames[-1])
+    assert not usual.frames[-1].equal(pipeline("a panda", **exit_step, finalise="sample").frames[-1])
 
 
 def test_without_a_field_markovgen_is_refused_in_one_line() -> None:

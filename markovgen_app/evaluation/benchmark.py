@@ -22,7 +22,15 @@ from diffusers.models.unets.uvit_2d import UVit2DModel
 from torch import Tensor
 
 from ..decoding.guidance import guided_logits
-from ..decoding.sampler import DecodingSettings, decode, default_exit_step
+from ..decoding.sampler import (
+    DecodingSettings,
+    decimated_logits,
+    decode,
+    default_exit_step,
+    evenly,
+    gumbel_noise,
+    lowest,
+)
 from ..decoding.schedule import mask_counts
 from ..errors import UserError
 from ..events import Result
@@ -112,18 +120,34 @@ def field_seconds(
     exit_step: int | None = None,
     top_k: int | None = None,
 ) -> float:
-    """Seconds of one inference of a random field for one picture, committed tokens as at an exit step of the base."""
+    """Seconds of one inference of a random field for one picture, committed tokens as at an exit step of the base.
+
+    Of a field that is for decimation, it is all of its rounds, draws included.
+    """
     generator = torch.Generator().manual_seed(0)
     positions, codes = field.grid[0] * field.grid[1], field.config.codebook_size
     logits = torch.randn(1, positions, codes, generator=generator).to(device)
     tokens = torch.randint(codes, (1, positions), generator=generator).to(device)
-    decided_by = (exit_step or default_exit_step(steps)) - 1
-    left = mask_counts(positions, steps)[decided_by - 1] if decided_by else positions
-    undecided = (torch.rand(1, positions, generator=generator).argsort(dim=1) < left).to(device)
-    refine = field.refine(top_k=top_k)
+    exit_step = exit_step or default_exit_step(steps)
+    left = [positions, *mask_counts(positions, steps)]  # after 0, 1, … steps
+    open_at_exit = left[exit_step - 1]
+    undecided = (torch.rand(1, positions, generator=generator).argsort(dim=1) < open_at_exit).to(device)
+    noise = gumbel_noise([open_at_exit], codes, [generator]).to(device)
+    rounds = evenly(exit_step, steps, field.config.iterations)
+    refine = field.refine(1 if field.config.finalise == "decimate" else None, top_k=top_k)
+
+    def infer() -> None:
+        if field.config.finalise == "decimate":
+            decimated_logits(
+                logits, tokens, undecided, refine, noise, None, rounds,
+                lambda step, mask, scores: lowest(scores, mask, [left[step]]),
+            )  # fmt: skip
+        else:
+            refine(logits, tokens, undecided)
+
     with torch.no_grad():
-        refine(logits, tokens, undecided)
-        return seconds(lambda: refine(logits, tokens, undecided), device)
+        infer()
+        return seconds(infer, device)
 
 
 def measure_amused(

@@ -313,6 +313,9 @@ def main(
         for field in named.values():
             check_field(field, swept.transformer, f" of {swept.name}" if stage else "")
             torch.nn.Module.to(field, pipeline.device)
+        if named:  # the centre is what its field is for
+            own = next(iter(named.values())).config.finalise
+            knobs = replace(knobs, finalise=tuple(dict.fromkeys([own, *knobs.finalise])))
         of_stage = "super_resolution_" if stage else ""
         options: dict[str, Any] = {f"{of_stage}steps": planned}
         if guidance_scale is not None:

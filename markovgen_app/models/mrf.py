@@ -49,6 +49,7 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
         neighbourhood: K of "directional", odd: a token hears the K × K tokens around it. The others hear all tokens.
         iterations: mean-field updates T, unless a call says otherwise.
         damping: share of the old messages in [0, 1) that an update keeps, unless a call says otherwise.
+        finalise: how an exit is best finalised with it (see `DecodingSettings`), unless a request says otherwise.
 
     Raises:
         ValueError: a value is out of its range.
@@ -67,6 +68,7 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
         neighbourhood: int = 7,
         iterations: int = 3,
         damping: float = 0.0,
+        finalise: str = "sample",
     ) -> None:
         super().__init__()
         if parametrisation not in PARAMETRISATIONS:

@@ -37,7 +37,7 @@ from ..loading import load_field
 from ..models.mrf import MarkovRandomField
 from ..models.text import TextEncoder
 from ..pipeline import MarkovGenPipeline
-from ..requests import GenerateRequest
+from ..requests import Finalise, GenerateRequest
 from .cards import write_card
 from .coarse import CoarseTokens
 from .data import PicturesConfig, open_pictures
@@ -81,6 +81,9 @@ class MrfConfig(PicturesConfig):
     tie_digits: bool = Field(False, description="codes share what their digits share, see `digits`; product codes only")
     iterations: int = Field(3, ge=1, description="mean-field updates, in training and as the field's own number")
     damping: float = Field(0.0, ge=0, lt=1)
+    finalise: Finalise = Field(
+        "sample", description="how exits are finalised with the field, if a request does not say"
+    )
     learning_rate: float = Field(2e-3, gt=0, description="Adam's")
     stages: list[Stage] = Field(min_length=1)
     steps_planned: int | None = Field(None, ge=1, description="steps n to sample states from; as the model decodes")
@@ -232,6 +235,7 @@ def train(config_path: Path, resume: bool = False, model: str | None = None, dat
         config.neighbourhood,
         config.iterations,
         config.damping,
+        config.finalise,
     )
     if config.start_from is not None:
         copy_weights(load_field(config.start_from), field)
