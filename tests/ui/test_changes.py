@@ -154,6 +154,20 @@ def test_a_large_picture_is_worked_on_at_its_own_size(tabs: dict[str, ChangeHand
     assert np.array_equal(mask_in(handlers, stays), handlers.easel.mask(there)), "used as input, it keeps its mask"
 
 
+def test_a_picture_that_is_due_has_no_mask_of_the_one_before(tabs: dict[str, ChangeHandlers], tmp_path: Path) -> None:
+    """Whoever is quick presses while the editor still holds what was painted on another picture."""
+    easel = tabs["edit"].easel
+    there = values(tabs["edit"], half()) | {easel.shown: None}
+    Image.new("RGB", (48, 64)).save(tmp_path / "other.png")
+    answer = easel.open(there, str(tmp_path / "other.png"))
+    soon = there | {easel.source: answer[easel.source], easel.due: answer[easel.due]}
+    mask = easel.mask(soon)
+    assert mask.shape == (64, 48) and not mask.any() and easel.mask(there).any()
+    assert set(easel.download(soon)[easel.shown]["save"]) == {"src", "name", "ticket"}
+    marked = easel.mark(soon | dict(zip(easel.edges, (0, 0, 9, 9), strict=True)))
+    assert mask_in(tabs["edit"], marked | {easel.source: soon[easel.source]}).sum() == 81
+
+
 def test_a_picture_made_here_gives_back_all_its_settings(tabs: dict[str, ChangeHandlers]) -> None:
     handlers = tabs["inpaint"]
     assert isinstance(handlers, InpaintHandlers)
