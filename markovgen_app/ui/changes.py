@@ -70,7 +70,7 @@ class ChangeHandlers(Handlers):
     @property
     def known(self) -> set[Block]:
         """What the easel holds."""
-        return {self.easel.source, self.easel.editor, self.easel.due}
+        return {self.easel.source, self.easel.editor, self.easel.last}
 
     @property
     def held(self) -> list[Block]:

@@ -64,12 +64,15 @@ class Easel:
         return [self.source, self.last, self.editor, self.due, self.empty, self.notice, self.shown]
 
     def mask(self, values: Components) -> np.ndarray:
-        """The mask, (H, W) in [0, 1]: that of the picture that is due, where the editor still holds another.
+        """The mask, (H, W) in [0, 1]; empty while the editor still holds that of the picture before.
 
         Raises:
             UserError: there is no picture yet, or the mask is not of its size.
         """
-        return painted(values.get(self.due) or values[self.editor], self._there(values))
+        source, value, before = self._there(values), values[self.editor], values[self.last]
+        if value and before and before[0].shown != source.shown:
+            value = {"layers": [layer for layer in value["layers"] if layer.size != before[0].shown]}
+        return painted(value, source)
 
     def _there(self, values: Components) -> Source:
         source = values[self.source]
@@ -237,7 +240,7 @@ def easel(titles: str, label: str, first: Path | None) -> Easel:
         longest=MAX_SIDE,
     )
     parts = Easel(held, last, editor, due, empty, upload, notice, shown, edges, tokens)
-    known: set[Block] = {held, last, editor, due}
+    known: set[Block] = {held, last, editor}
     tools: dict[gr.Button, Callable[[Components], Components]] = {
         invert: lambda values: parts.changed(values, lambda mask, source: masks.invert(mask)),
         clear: lambda values: parts.changed(values, lambda mask, source: None),

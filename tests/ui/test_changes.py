@@ -154,13 +154,13 @@ def test_a_large_picture_is_worked_on_at_its_own_size(tabs: dict[str, ChangeHand
     assert np.array_equal(mask_in(handlers, stays), handlers.easel.mask(there)), "used as input, it keeps its mask"
 
 
-def test_a_picture_that_is_due_has_no_mask_of_the_one_before(tabs: dict[str, ChangeHandlers], tmp_path: Path) -> None:
+def test_a_new_picture_has_no_mask_of_the_one_before(tabs: dict[str, ChangeHandlers], tmp_path: Path) -> None:
     """Whoever is quick presses while the editor still holds what was painted on another picture."""
     easel = tabs["edit"].easel
     there = values(tabs["edit"], half()) | {easel.shown: None}
     Image.new("RGB", (48, 64)).save(tmp_path / "other.png")
     answer = easel.open(there, str(tmp_path / "other.png"))
-    soon = there | {easel.source: answer[easel.source], easel.due: answer[easel.due]}
+    soon = there | {easel.source: answer[easel.source], easel.last: answer[easel.last]}
     mask = easel.mask(soon)
     assert mask.shape == (64, 48) and not mask.any() and easel.mask(there).any()
     assert set(easel.download(soon)[easel.shown]["save"]) == {"src", "name", "ticket"}
