@@ -16,7 +16,6 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ..data.scenes import Scene, covered
 from ..decoding.guidance import guided_logits
 from ..decoding.sampler import decode, method_settings
 from ..models.text import TextEncoder
@@ -33,6 +32,7 @@ from .masked import (
     load_tokenizer,
     mask_rates,
     masked_loss,
+    place_weights,
     random_mask,
     read_captions,
     write_sheet,
@@ -68,10 +68,7 @@ def keep_places(
     Args:
         scenes: one a sample; those without objects have all places alike.
     """
-    weights = torch.ones(len(scenes), grid[0] * grid[1])
-    for row, scene in enumerate(scenes):
-        if isinstance(scene, Scene):
-            weights[row, torch.from_numpy(covered(scene, grid[0]).ravel())] = weight
+    weights = place_weights(scenes, grid, weight)
     return weights.multinomial(count, generator=generator).sort(dim=1).values
 
 

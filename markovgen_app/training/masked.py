@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..data.scenes import Scene, covered
 from ..loading import load_model
 from ..models.text import TextEncoder, TextStates
 from ..models.tokenizer import ImageTokenizer
@@ -89,6 +90,15 @@ def random_mask(rates: Tensor, positions: int, generator: torch.Generator) -> Te
     counts = (rates * positions).round().clamp(1, positions)
     rank = torch.rand(len(rates), positions, generator=generator).argsort(dim=1).argsort(dim=1)
     return rank < counts[:, None]
+
+
+def place_weights(scenes: Sequence[Any], grid: tuple[int, int], weight: float) -> Tensor:
+    """How likely a place is to be looked at, (B, n): `weight` on a scene's objects, if it has any, 1 elsewhere."""
+    weights = torch.ones(len(scenes), grid[0] * grid[1])
+    for row, scene in enumerate(scenes):
+        if isinstance(scene, Scene):
+            weights[row, torch.from_numpy(covered(scene, grid[0]).ravel())] = weight
+    return weights
 
 
 def drop_captions(captions: Sequence[str], probability: float, generator: torch.Generator) -> list[str]:

@@ -27,7 +27,6 @@ from PIL import Image
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ..data.scenes import Scene, covered
 from ..decoding.guidance import guided_logits
 from ..decoding.sampler import decode, method_settings
 from ..ladder import enlarged_tokens
@@ -45,6 +44,7 @@ from .masked import (
     load_tokenizer,
     mask_rates,
     masked_loss,
+    place_weights,
     random_mask,
     read_captions,
     write_sheet,
@@ -133,11 +133,7 @@ def window_places(
     It holds a place that is drawn, one on a scene's objects, if it has any, `weight` × as likely as another.
     """
     height, width = grid
-    weights = torch.ones(len(scenes), height * width)
-    for row, scene in enumerate(scenes):
-        if isinstance(scene, Scene):
-            weights[row, torch.from_numpy(covered(scene, height).ravel())] = weight
-    held = weights.multinomial(1, generator=generator).squeeze(1)  # (B, 1) -> (B,)
+    held = place_weights(scenes, grid, weight).multinomial(1, generator=generator).squeeze(1)  # (B, 1) -> (B,)
     before = torch.randint(side, (2, len(scenes)), generator=generator)  # of the place held, in the window
     corners = torch.stack([held // width, held % width]) - before  # (2, B)
     furthest = torch.tensor([[height - side], [width - side]])
