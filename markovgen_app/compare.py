@@ -317,7 +317,7 @@ def _stage_film(
                 stage.settings(method),
                 stage.generators(request.seeds),
                 grid=stage.grid,
-                refine=stage.refine(method, pipeline.device),
+                inference=stage.inference(method, pipeline.device),
             )
             plain = last.predicted if last.plain is None else last.plain
             pictures = pipeline.to_images(torch.cat([plain, last.predicted]))

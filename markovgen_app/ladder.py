@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .checkpoint import read_json
-from .decoding.sampler import DecodingSettings, Refine, method_settings
+from .decoding.finalise import Inference, MeanField
+from .decoding.sampler import DecodingSettings, method_settings
 from .errors import UserError
 from .models.mrf import MarkovRandomField
 from .models.super_resolution import SuperResolutionTransformer
@@ -29,6 +30,8 @@ from .requests import DecodingRequest
 if TYPE_CHECKING:
     from .models.amused import AmusedTokenizer, AmusedTransformer
     from .models.tokenizer import ImageTokenizer
+
+_TOGETHER = 64  # pictures that a device other than a CPU enlarges at once
 
 STAGES = "_stages"
 """Entry of model_index.json: the names of all stages, from the base up."""
@@ -149,7 +152,7 @@ class Stage:
 
         return each_alone
 
-    def refine(self, request: DecodingRequest, device: torch.device) -> Refine | None:
+    def inference(self, request: DecodingRequest, device: torch.device) -> Inference | None:
         """What the random field does at the exit of the method markovgen; on a CPU picture by picture, as `model`.
 
         Raises:
@@ -162,18 +165,8 @@ class Stage:
                 "This checkpoint has no random field: choose another method, name a field's folder (--mrf), or train"
                 " one with `markovgen train mrf`."
             )
-        if request.finalise == "decimate":
-            refine = self.mrf.refine(1)
-        else:
-            refine = self.mrf.refine(request.mrf_iterations, clamp=request.mrf_clamp)
-        if device.type != "cpu":
-            return refine
-
-        def each_alone(logits: Tensor, tokens: Tensor, undecided: Tensor) -> Tensor:
-            rows = zip(logits.split(1), tokens.split(1), undecided.split(1), strict=True)
-            return torch.cat([refine(*row) for row in rows])
-
-        return each_alone
+        iterations = None if request.finalise == "decimate" else request.mrf_iterations  # those are its strides
+        return MeanField(self.mrf, iterations, clamp=request.mrf_clamp, alone=device.type == "cpu")
 
     def _given(self, coarse: Tensor | None) -> Callable[..., Tensor]:
         if coarse is None:
@@ -196,12 +189,12 @@ def enlarged_tokens(
 ) -> Tensor:
     """Tokens (B, n) on a grid of the pictures that tokens (B, n') on a coarser one stand for, enlarged (bicubic).
 
-    Pictures go through the tokenizer one by one, so that each has the same tokens in any batch.
+    On a CPU pictures go through the tokenizer one by one, so that each has the same tokens in any batch.
     """
     size = [side * tokenizer.factor for side in grid]
     made = []
-    for row in coarse.split(1):
-        pixels = F.interpolate(tokenizer.decode(row, coarse_grid).float(), size, mode="bicubic").clamp(-1, 1)
+    for part in coarse.split(1 if coarse.device.type == "cpu" else _TOGETHER):
+        pixels = F.interpolate(tokenizer.decode(part, coarse_grid).float(), size, mode="bicubic").clamp(-1, 1)
         made.append(tokenizer.encode(pixels))
     return torch.cat(made)
 

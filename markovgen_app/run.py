@@ -12,9 +12,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from .decoding.draws import hide
 from .decoding.editing import EditSettings, edit, rounds_of
+from .decoding.finalise import Inference
 from .decoding.guidance import guided_logits
-from .decoding.sampler import DecodingSettings, DecodingStep, Refine, decode, hide
+from .decoding.sampler import DecodingSettings, DecodingStep, decode
 from .events import Result, StepEvent, TokensToImages
 from .ladder import Stage
 from .models.text import TextStates
@@ -164,12 +166,12 @@ class Run:
         if isinstance(request, EditRequest) and work.rounds:
             rounds = edit(
                 logits, tokens, mask_id, settings, work.generators, grid=stage.grid,
-                edit_settings=EditSettings(work.rounds, request.share), editable=is_open, refine=work.refine,
+                edit_settings=EditSettings(work.rounds, request.share), editable=is_open, inference=work.inference,
             )  # fmt: skip
             return rounds, work.rounds
         share = patch.share if coarse is None else 1
         hidden = hide(tokens, mask_id, is_open, share, work.generators)
-        steps = decode(logits, hidden, mask_id, settings, work.generators, grid=stage.grid, refine=work.refine)
+        steps = decode(logits, hidden, mask_id, settings, work.generators, grid=stage.grid, inference=work.inference)
         unknown = int((hidden == mask_id).sum(dim=1).max())
         return steps, min(work.longest, max(1, unknown))
 
@@ -186,17 +188,17 @@ class _Work:
 
     stage: Stage
     settings: DecodingSettings
-    refine: Refine | None
+    inference: Inference | None
     generators: list[torch.Generator]
     rounds: int | None
     planned: int
 
     @classmethod
     def of(cls, stage: Stage, request: DecodingRequest, device: torch.device) -> _Work:
-        refine, generators = stage.refine(request, device), stage.generators(request.seeds)
+        inference, generators = stage.inference(request, device), stage.generators(request.seeds)
         edits = isinstance(request, EditRequest) and stage.number == 0
         rounds = rounds_of(request.strength) if edits else None  # type: ignore[attr-defined]
-        return cls(stage, stage.settings(request), refine, generators, rounds, stage.steps(request)[0])
+        return cls(stage, stage.settings(request), inference, generators, rounds, stage.steps(request)[0])
 
     @property
     def longest(self) -> int:

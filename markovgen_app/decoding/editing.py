@@ -13,14 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from markovgen_app.decoding.sampler import (
-    DecodingSettings,
-    DecodingStep,
-    Refine,
-    TokensToLogits,
-    decode,
-    hide,
-)
+from markovgen_app.decoding.draws import hide
+from markovgen_app.decoding.finalise import Inference
+from markovgen_app.decoding.sampler import DecodingSettings, DecodingStep, TokensToLogits, decode
 from markovgen_app.errors import UserError
 
 ROUNDS = 100
@@ -66,7 +61,7 @@ def edit(
     grid: tuple[int, int],
     edit_settings: EditSettings,
     editable: Tensor | None = None,
-    refine: Refine | None = None,
+    inference: Inference | None = None,
 ) -> Iterator[DecodingStep]:
     """Moves pictures towards a text; yields a `DecodingStep` after every round, the last with `final` set.
 
@@ -80,7 +75,7 @@ def edit(
         settings: of the decoding within a round, most often of one step.
         edit_settings: see `EditSettings`.
         editable: (B, n) bool, tokens that may change; all if not given.
-        refine: replaces the logits of the last round, see `decode`.
+        inference: replaces the logits of the last round, see `decode`.
 
     Raises:
         ValueError: as in `decode`, or if a token is not known.
@@ -94,7 +89,13 @@ def edit(
         final = index == edit_settings.rounds
         masked = hide(tokens, mask_token_id, editable, edit_settings.share, generators)
         *_, step = decode(
-            tokens_to_logits, masked, mask_token_id, settings, generators, grid=grid, refine=refine if final else None
+            tokens_to_logits,
+            masked,
+            mask_token_id,
+            settings,
+            generators,
+            grid=grid,
+            inference=inference if final else None,
         )
         tokens, again = step.tokens, masked == mask_token_id
         confidence = torch.where(again, step.confidence, confidence)

@@ -5,8 +5,8 @@ MaskGIT (Chang et al., arXiv 2202.04200, section 3.2), as Muse (arXiv 2301.00704
   2. draws a token for every undecided position,
   3. commits the most confident ones (or the next ones of a fixed order), as many as the schedule says.
 The caller decides what is masked at the start (all: generate; some: inpaint, outpaint, edit), what the model sees
-beside the tokens (the closure `tokens_to_logits`), and what happens at the exit (`refine`). Methods are presets of the
-settings.
+beside the tokens (the closure `tokens_to_logits`), and what happens at the exit (`inference`). Methods are presets of
+the settings.
 """
 
 import math
@@ -17,6 +17,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from markovgen_app.decoding.draws import draw_tokens, gumbel_noise, lowest
+from markovgen_app.decoding.finalise import FINALISE, Inference, decimate, evenly, refined_logits
 from markovgen_app.decoding.order import ORDERS
 from markovgen_app.decoding.schedule import SCHEDULES, mask_counts
 from markovgen_app.errors import UserError
@@ -24,15 +26,8 @@ from markovgen_app.errors import UserError
 TokensToLogits = Callable[[Tensor, int], Tensor]
 """(tokens (B, n), step from 1) -> logits (B, n, V), V without the mask token."""
 
-Refine = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(logits (B, n, V) float32, tokens (B, n), undecided (B, n) bool) -> logits (B, n, V)."""
-
-UndecidedAfter = Callable[[int, Tensor, Tensor], Tensor]
-"""(step, undecided (B, n) bool, log probabilities of their draws (M,)) -> (B, n) bool, undecided after that step."""
-
 METHODS = ("full", "early-exit", "markovgen", "rescheduled", "halton")
 CONFIDENCE = "confidence"
-FINALISE = ("sample", "argmax", "perturb", "decimate")
 
 
 @dataclass(frozen=True)
@@ -57,9 +52,9 @@ class DecodingSettings:
                      (perturb and MAP, Papandreou and Yuille, ICCV 2011): the noise that decides a token is heard by
                      its neighbours too, so they agree on one draw. The same as sample without a field.
             decimate a few at a time, as in the steps that are left, but with the field in place of the transformer
-                     (see `decimated_logits`). The same as sample without a field.
+                     (see `finalise.decimate`). The same as sample without a field.
         mrf_iterations: how often the field is asked in a decimation, evenly over the steps left; None: once for each
-            of them. What it does in other inference, `refine` knows.
+            of them. In other inference, `inference` knows.
 
     Raises:
         UserError: if a value is out of its range.
@@ -172,7 +167,7 @@ def method_settings(method: str, steps: int = 24, exit_step: int | None = None, 
     With n = `steps` and k = `exit_step` (`default_exit_step(n)` if None):
       full         n of n steps; `exit_step` is not used
       early-exit   k of n steps, the rest take their current predictions
-      markovgen    k of n steps, the rest are inferred by the random field: hand its `refine` to `decode`
+      markovgen    k of n steps, the rest are inferred by the random field: hand its `inference` to `decode`
       rescheduled  k of k steps: the cost of the early exit, spent on a schedule of its own
       halton       k of k steps in Halton order with its arc cosine schedule and no confidence noise (arXiv 2503.17076)
 
@@ -206,7 +201,7 @@ def decode(
     generators: Sequence[torch.Generator] | Scheme,
     *,
     grid: tuple[int, int],
-    refine: Refine | None = None,
+    inference: Inference | None = None,
 ) -> Iterator[DecodingStep]:
     """Decodes a batch of partly masked grids; yields a `DecodingStep` after every step, the last with `final` set.
 
@@ -229,7 +224,7 @@ def decode(
         settings: see `DecodingSettings`; guidance lives in `tokens_to_logits`.
         generators: one CPU generator a row (see `RowByRow`); or a `Scheme` of another implementation, to compare with.
         grid: (height, width) in tokens, height · width = n; fixed orders need it.
-        refine: replaces the logits of the exit step (step n without one) before its draw: the Markov random field.
+        inference: replaces the logits of the exit step (step n without one) before its draw: the Markov random field.
             Rows that are done before that step have nothing left to refine.
 
     Raises:
@@ -272,17 +267,20 @@ def decode(
                 .mul_(settings.temperature)
                 .to(logits.device)
             )
+        drawn, log_probability = draw_tokens(logits, mask, noise, settings.top_k)
         unary: Tensor | None = None
         plain: Tensor | None = None
-        if refine is not None and step == exit_step:
-            unary = logits
-            plain = tokens.masked_scatter(mask, draw_tokens(unary, mask, noise, settings.top_k)[0])
+        if inference is not None and step == exit_step:
+            unary, plain = logits, tokens.masked_scatter(mask, drawn)
             if finalise == "decimate":
                 rounds = evenly(step, all_done, settings.mrf_iterations)
-                logits = decimated_logits(unary, tokens, mask, refine, noise, settings.top_k, rounds, undecided_after)
+                logits, (drawn, log_probability) = decimate(
+                    unary, tokens, mask, inference, (drawn, log_probability), noise, settings.top_k, rounds,
+                    undecided_after,
+                )  # fmt: skip
             else:
-                logits = refined_logits(unary, tokens, mask, refine, noise if finalise == "perturb" else None)
-        drawn, log_probability = draw_tokens(logits, mask, noise, settings.top_k)
+                logits = refined_logits(unary, tokens, mask, inference, noise if finalise == "perturb" else None)
+                drawn, log_probability = draw_tokens(logits, mask, noise, settings.top_k)
         predicted = tokens.masked_scatter(mask, drawn)
         confidence = confidence.masked_scatter(mask, log_probability.exp())
         mask = torch.zeros_like(mask) if final else undecided_after(step, mask, log_probability)
@@ -290,129 +288,3 @@ def decode(
         yield DecodingStep(
             step, settings.steps, tokens, predicted, mask, confidence, logits, final, unary=unary, plain=plain
         )
-
-
-def refined_logits(
-    unary: Tensor, tokens: Tensor, mask: Tensor, refine: Refine, perturbation: Tensor | None = None
-) -> Tensor:
-    """Logits of the exit step after the random field, (B, n, V) float32.
-
-    With a `perturbation` (M, V) of the M undecided positions, the field sees perturbed logits, and the result is the
-    plain logits plus the messages that this caused: drawn with the same noise, that is perturb and MAP.
-    """
-    if perturbation is None:
-        return refine(unary, tokens, mask).float()
-    perturbed = unary.masked_scatter(mask.unsqueeze(-1), unary[mask] + perturbation)
-    return unary + (refine(perturbed, tokens, mask).float() - perturbed)
-
-
-def decimated_logits(
-    unary: Tensor,
-    tokens: Tensor,
-    mask: Tensor,
-    refine: Refine,
-    noise: Tensor | None,
-    top_k: int | None,
-    rounds: Sequence[int],
-    undecided_after: UndecidedAfter,
-) -> Tensor:
-    """Logits (B, n, V) that every undecided token was drawn from, where the field decides a few tokens at a time.
-
-    Decimation (guided by belief propagation: Montanari, Ricci-Tersenghi and Semerjian, arXiv 0709.1667): the most
-    confident draws of a round are fixed, the field tells the others what they are, and the next round draws anew what
-    is left. Of the messages m, only what fixing tells is added to the unaries, f + m − m⁰ with the messages m⁰ from
-    before. So nothing changes until a token is fixed: the backbone has heard all tokens committed before the exit, and
-    is believed about each of the others alone; what the field adds is how they go together.
-
-    Args:
-        unary, tokens, mask, refine: as in `refined_logits`; `refine` should take one mean-field update.
-        noise: of the draws, (M, V) for the M undecided positions, or None: the same in every round.
-        top_k: see `draw_tokens`.
-        rounds: steps of the schedule, rising from the exit to the last: after each, as many are left as it says.
-        undecided_after: says what stays undecided after a step.
-    """
-    before = refine(unary, tokens, mask).float()
-    logits, still = unary.clone(), mask
-    for step in rounds:
-        if step > rounds[0]:
-            logits[still] += refine(unary, tokens, still).float()[still] - before[still]
-        if step < rounds[-1]:
-            left_of_noise = None if noise is None else noise[still[mask]]
-            drawn, log_probability = draw_tokens(logits, still, left_of_noise, top_k)
-            tokens = tokens.masked_scatter(still, drawn)
-            still = undecided_after(step, still, log_probability)
-    return logits
-
-
-def evenly(first: int, last: int, updates: int | None) -> list[int]:
-    """Whole numbers from `first` to `last`, both among them, in at most `updates` even strides; None: all."""
-    strides = min(updates or last - first, last - first)
-    return [first + round((last - first) * stride / max(1, strides)) for stride in range(strides + 1)]
-
-
-def draw_tokens(
-    logits: Tensor, mask: Tensor, noise: Tensor | None = None, top_k: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """Draws a token for each of the M masked positions, in row-major order, by the Gumbel-max trick.
-
-    Args:
-        logits: (B, n, V) float32.
-        mask: (B, n) bool, positions to draw.
-        noise: Gumbel noise times the temperature, (M, V), or (M, top_k) for the candidates from the likeliest down;
-            None takes the likeliest.
-        top_k: candidates; None: all V.
-
-    Returns:
-        tokens (M,) long, and their log probability (M,) under the softmax of `logits` (not tempered, not cut).
-    """
-    candidates = logits[mask]  # (M, V)
-    normaliser = candidates.logsumexp(-1, keepdim=True)  # (M, 1)
-    names: Tensor | None = None
-    if top_k is not None and top_k < candidates.shape[1]:
-        candidates, names = candidates.topk(top_k)  # (M, k) each
-        if noise is not None and noise.shape[1] > top_k:
-            noise = noise.gather(1, names)  # (M, V) -> (M, k)
-    choice = (candidates if noise is None else noise + candidates).argmax(-1, keepdim=True)  # (M, 1)
-    log_probability = (candidates.gather(1, choice) - normaliser).clamp_max_(0).squeeze(1)  # (M,)
-    return (choice if names is None else names.gather(1, choice)).squeeze(1), log_probability
-
-
-def gumbel_noise(rows: Sequence[int], width: int, generators: Sequence[torch.Generator]) -> Tensor:
-    """Standard Gumbel noise (sum of `rows`, `width`) on the CPU; `rows[i]` lines of it come from `generators[i]`.
-
-    −log(−log u) of uniform u, which PyTorch draws seven times faster than exponential variates. u has 24 bits: the
-    noise never exceeds 16.7.
-    """
-    noise = torch.empty(sum(rows), width)
-    for lines, generator in zip(noise.split(list(rows)), generators, strict=True):
-        lines.uniform_(generator=generator)
-    return noise.clamp_min_(torch.finfo(noise.dtype).tiny).log_().neg_().log_().neg_()
-
-
-def hide(
-    tokens: Tensor, mask_token_id: int, is_open: Tensor, share: float, generators: Sequence[torch.Generator]
-) -> Tensor:
-    """Tokens (B, n) with a share of the open ones, chosen at random and at least one where there is any, masked.
-
-    Args:
-        tokens, is_open: (B, n) long and bool.
-        share: in (0, 1]; all are masked at 1, and nothing is drawn.
-        generators: one CPU generator a row.
-    """
-    if share < 1:
-        counts: list[int] = is_open.sum(1).tolist()
-        chance = gumbel_noise(counts, 1, generators).squeeze(1).to(tokens.device)  # (open tokens,)
-        is_open = lowest(chance, is_open, [max(min(1, count), round(share * count)) for count in counts])
-    return tokens.masked_fill(is_open, mask_token_id)
-
-
-def lowest(scores: Tensor, mask: Tensor, counts: Sequence[int]) -> Tensor:
-    """Mask (B, n) of the `counts[i]` lowest-scored among the masked positions of row i; of equals, the first.
-
-    Args:
-        scores: (M,) of the masked positions, in row-major order.
-        mask: (B, n) bool with M positions set.
-    """
-    grid_scores = torch.full(mask.shape, torch.inf, device=mask.device).masked_scatter_(mask, scores)  # (B, n)
-    rank = grid_scores.argsort(dim=1, stable=True).argsort(dim=1)  # (B, n)
-    return mask & (rank < torch.tensor(counts, device=mask.device).unsqueeze(1))

@@ -21,16 +21,10 @@ import torch
 from diffusers.models.unets.uvit_2d import UVit2DModel
 from torch import Tensor
 
+from ..decoding.draws import draw_tokens, gumbel_noise, lowest
+from ..decoding.finalise import Inference, MeanField, decimate, evenly
 from ..decoding.guidance import guided_logits
-from ..decoding.sampler import (
-    DecodingSettings,
-    decimated_logits,
-    decode,
-    default_exit_step,
-    evenly,
-    gumbel_noise,
-    lowest,
-)
+from ..decoding.sampler import DecodingSettings, decode, default_exit_step
 from ..decoding.schedule import mask_counts
 from ..errors import UserError
 from ..events import Result
@@ -54,8 +48,10 @@ COMPONENTS = (
     "text_ms",
     "base_step_ms",
     "base_mrf_ms",
+    "base_exit_ms",
     "super_resolution_step_ms",
     "super_resolution_mrf_ms",
+    "super_resolution_exit_ms",
     "detokenizer_ms",
 )
 
@@ -74,7 +70,8 @@ def measure_components(pipeline: MarkovGenPipeline) -> dict[str, float]:
 
     text_ms: prompt and empty prompt. base_step_ms, super_resolution_step_ms: one step of the decoding loop with
     guidance, draws included. base_mrf_ms, super_resolution_mrf_ms: the random field's inference at the stage's exit
-    step. detokenizer_ms: the last stage's tokens to pixels.
+    step. base_exit_ms, super_resolution_exit_ms: that, and all else that an early exit does without, draws above all.
+    detokenizer_ms: the last stage's tokens to pixels.
     """
     device = pipeline.device
     texts = pipeline.text_encoder.encode([PROMPT, ""]).to(device)
@@ -88,7 +85,8 @@ def measure_components(pipeline: MarkovGenPipeline) -> dict[str, float]:
         if stage.mrf is not None:
             steps = 8 if stage.number else 24
             exit_step = default_super_resolution_exit(steps) if stage.number else default_exit_step(steps)
-            components[f"{name}_mrf_ms"] = 1e3 * field_seconds(stage.mrf, device, steps, exit_step)
+            inference_seconds, exit_seconds = field_seconds(stage.mrf, device, steps, exit_step)
+            components |= {f"{name}_mrf_ms": 1e3 * inference_seconds, f"{name}_exit_ms": 1e3 * exit_seconds}
     components["detokenizer_ms"] = 1e3 * seconds(lambda: pipeline.tokenizer.decode(made[-1], stage.grid), device)
     return components
 
@@ -113,16 +111,37 @@ def measure_step(stage: Stage, texts: TextStates, device: torch.device, coarse: 
     return seconds(lambda: next(steps), device), first.predicted
 
 
+class Timed:
+    """An `Inference` that counts the seconds of another."""
+
+    def __init__(self, inference: Inference, device: torch.device) -> None:
+        self.inference, self.device, self.seconds = inference, device, 0.0
+
+    def refine(self, *inputs: Tensor) -> Tensor:
+        """The other's."""
+        return self._timed(self.inference.refine, inputs)
+
+    def tell(self, *inputs: Tensor) -> Tensor:
+        """The other's."""
+        return self._timed(self.inference.tell, inputs)
+
+    def _timed(self, infer: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Tensor:
+        found: list[Tensor] = []
+        self.seconds += seconds(lambda: found.append(infer(*inputs)), self.device)
+        return found[0]
+
+
 def field_seconds(
     field: MarkovRandomField,
     device: torch.device,
     steps: int = 24,
     exit_step: int | None = None,
     top_k: int | None = None,
-) -> float:
-    """Seconds of one inference of a random field for one picture, committed tokens as at an exit step of the base.
+) -> tuple[float, float]:
+    """Seconds of a random field at an exit of the base, for one picture: its inference; and all that an exit needs.
 
-    Of a field that is for decimation, it is all of its rounds, draws included.
+    The second is what an exit with the field has more to do than an early exit: inference, and draws by its answer, of
+    which a decimation has several.
     """
     generator = torch.Generator().manual_seed(0)
     positions, codes = field.grid[0] * field.grid[1], field.config.codebook_size
@@ -134,20 +153,23 @@ def field_seconds(
     undecided = (torch.rand(1, positions, generator=generator).argsort(dim=1) < open_at_exit).to(device)
     noise = gumbel_noise([open_at_exit], codes, [generator]).to(device)
     rounds = evenly(exit_step, steps, field.config.iterations)
-    refine = field.refine(1 if field.config.finalise == "decimate" else None, top_k=top_k)
+    inference = Timed(MeanField(field, top_k=top_k), device)
+    first = draw_tokens(logits, undecided, noise)
 
-    def infer() -> None:
+    def after(step: int, mask: Tensor, scores: Tensor) -> Tensor:
+        return lowest(scores, mask, [left[step]])
+
+    def finish() -> None:
         if field.config.finalise == "decimate":
-            decimated_logits(
-                logits, tokens, undecided, refine, noise, None, rounds,
-                lambda step, mask, scores: lowest(scores, mask, [left[step]]),
-            )  # fmt: skip
+            decimate(logits, tokens, undecided, inference, first, noise, None, rounds, after)
         else:
-            refine(logits, tokens, undecided)
+            draw_tokens(inference.refine(logits, tokens, undecided), undecided, noise)
 
     with torch.no_grad():
-        infer()
-        return seconds(infer, device)
+        finish()  # not counted: it may warm caches
+        inference.seconds = 0.0
+        whole = seconds(finish, device)
+    return inference.seconds, whole
 
 
 def measure_amused(
@@ -181,7 +203,7 @@ def measure_amused(
     for number in range(rounds):
         times["base_step_ms"].append(1e3 * seconds(step, device))
         for name, field in fields.items():
-            times.setdefault(f"{name}_mrf_ms", []).append(1e3 * field_seconds(field, device))
+            times.setdefault(f"{name}_mrf_ms", []).append(1e3 * field_seconds(field, device)[0])
         print(f"aMUSEd's size, round {number + 1}/{rounds}", file=sys.stderr, flush=True)
     medians = {name: float(np.median(values)) for name, values in times.items()}
     shares = {f"{name}_mrf_share": medians[f"{name}_mrf_ms"] / medians["base_step_ms"] for name in fields}
@@ -258,7 +280,8 @@ def text_table(report: Mapping[str, Any]) -> str:
             quartiles = report["components_spread"][part]
             lines.append(f"{part:<26}{value:9.2f}  ({quartiles['low']:.2f} … {quartiles['high']:.2f})")
     if (step := report["components"]["base_step_ms"]) and (field := report["components"]["base_mrf_ms"]):
-        lines.append(f"the random field takes {field / step:.1%} of a base step")
+        whole = report["components"]["base_exit_ms"]
+        lines.append(f"the random field takes {field / step:.1%} of a base step, an exit with it {whole / step:.1%}")
     if larger := report.get("amused_256"):
         lines += ["", f"aMUSEd-256's shape, random weights, {larger['parameters'] / 1e6:.0f} M parameters"]
         lines.append(f"{'base_step_ms':<26}{larger['base_step_ms']:9.1f}")

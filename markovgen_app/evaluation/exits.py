@@ -73,7 +73,7 @@ def finalised(
     def left(tokens_to_logits: TokensToLogits, way: Stage, asked: GenerateRequest) -> Tensor:
         *_, last = decode(
             tokens_to_logits, start, way.mask_token_id, way.settings(asked), way.generators(asked.seeds),
-            grid=way.grid, refine=way.refine(asked, pipeline.device),
+            grid=way.grid, inference=way.inference(asked, pipeline.device),
         )  # fmt: skip
         return last.tokens[0].cpu()
 

@@ -23,7 +23,7 @@ Costs of one update: n V² + n² V · 2 n V d + n² d · 2 n V d + n K² d².
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -75,7 +75,7 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
             raise ValueError(f"No random field is called {parametrisation!r}: choose {', '.join(PARAMETRISATIONS)}.")
         if rank < 1 or neighbourhood < 3 or neighbourhood % 2 == 0:
             raise ValueError(f"Rank {rank} must be 1 or more, the neighbourhood {neighbourhood} odd and 3 or more.")
-        self._options(iterations, damping, None)
+        self.options(iterations, damping, None)
         if parametrisation == "directional":
             scale = (rank * (neighbourhood**2 - 1)) ** -0.5
             spatial = torch.randn(rank, neighbourhood, neighbourhood, rank) * scale  # (d out, K, K, d in)
@@ -122,7 +122,7 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
         Raises:
             ValueError: the shapes do not fit this field or each other, or an option is out of its range.
         """
-        steps, kept = self._options(iterations, damping, top_k)
+        steps, kept = self.options(iterations, damping, top_k)
         logits = self._fitting(logits)
         if (tokens is None) != (fixed_mask is None):
             raise ValueError("Committed tokens and the mask that says where they are go together.")
@@ -134,9 +134,7 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
         free = (~fixed_mask).flatten().nonzero().squeeze(1)  # (B, n) -> (M,)
         sent = self._features(tokens.masked_fill(~fixed_mask, 0), logits).flatten(0, 1)  # (B·n, d)
         flat = logits.flatten(0, 1)  # (B, n, V) -> (B·n, V)
-        unary, support = flat[free], None  # (M, V)
-        if top_k is not None and top_k < unary.shape[1]:
-            unary, support = unary.topk(top_k)  # (M, k) each
+        unary, support = self._likeliest(flat[free], top_k)
         heard = sent.new_zeros(len(free), sent.shape[1])  # (M, d)
         for step in range(steps):
             scores = unary + self._receive(heard, support) if step else unary
@@ -172,25 +170,24 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
         message = self._receive(self._spread(self._send(marginals)))
         return -(marginals * (logits + message / 2) + torch.special.entr(marginals)).sum((1, 2))
 
-    def refine(
-        self, iterations: int | None = None, damping: float | None = None, top_k: int | None = None, clamp: bool = True
-    ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        """The `refine` of the decoding loop: (logits (B, n, V), tokens (B, n), undecided (B, n) bool) -> logits.
+    def told(
+        self, logits: Tensor, tokens: Tensor, fixed_mask: Tensor, undecided: Tensor, top_k: int | None = None
+    ) -> Tensor:
+        """What fixing tokens tells M undecided ones: m − m⁰, (M, V), with messages m after and m⁰ before it.
 
-        Options as in `forward`; ValueError at once if one is out of its range. With `clamp`, committed tokens send
-        their labels. Without, they send marginals and are inferred like all others, which is Algorithm 1 to the
-        letter. Either way their own logits come back unchanged.
+        Both are of one update from softmax(f), so only what the fixed tokens send differs: labels, no longer marginals.
+        What is fixed later adds to it. Of logits f from before, labels (B, n), masks (B, n) of what was fixed and of
+        the undecided tokens, and `top_k` as in `forward`. Raises ValueError where shapes do not fit.
         """
-        self._options(iterations, damping, top_k)
+        logits = self._fitting(logits)
+        labels = self._features(tokens.masked_fill(~fixed_mask, 0), logits)[fixed_mask]  # (F, d)
+        before, support = self._likeliest(logits[fixed_mask], top_k)
+        news = labels - self._send(before.softmax(-1), support)  # (F, d)
+        sent = news.new_zeros(*tokens.shape, news.shape[1]).masked_scatter(fixed_mask.unsqueeze(-1), news)  # (B, n, d)
+        return self._receive(self._spread(sent)[undecided])
 
-        def refined(logits: Tensor, tokens: Tensor, undecided: Tensor) -> Tensor:
-            if clamp:
-                return self(logits, tokens, ~undecided, iterations, damping, top_k)
-            return torch.where(undecided.unsqueeze(-1), self(logits, None, None, iterations, damping, top_k), logits)
-
-        return refined
-
-    def _options(self, iterations: int | None, damping: float | None, top_k: int | None) -> tuple[int, float]:
+    def options(self, iterations: int | None, damping: float | None, top_k: int | None) -> tuple[int, float]:
+        """Updates and damping of a call; ValueError if an option is out of its range."""
         steps = self.config.iterations if iterations is None else iterations
         kept = self.config.damping if damping is None else damping
         if steps < 1:
@@ -215,6 +212,11 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
         if tokens.numel() and not 0 <= tokens.min() <= tokens.max() < logits.shape[2]:
             raise ValueError(f"Committed tokens must be 0 to {logits.shape[2] - 1}: undecided ones have no label.")
         return F.embedding(tokens, self.sender).to(logits.dtype)
+
+    @staticmethod
+    def _likeliest(logits: Tensor, top_k: int | None) -> tuple[Tensor, Tensor | None]:
+        """Logits (M, V) as they are, or the k highest and their labels (M, k)."""
+        return (logits, None) if top_k is None or top_k >= logits.shape[1] else logits.topk(top_k)
 
     def _send(self, marginals: Tensor, support: Tensor | None = None) -> Tensor:
         """Marginals (…, V), or (M, k) on the labels `support` (M, k), to what they send, (…, d)."""

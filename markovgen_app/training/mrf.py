@@ -10,7 +10,7 @@ A run is a list of stages, each an objective on one kind of states (see `states`
     conditional  ours: pseudo-likelihood (Besag, 1975) given the backbone, − log p(x_i | x_−i, f) of every undecided
                  token. All neighbours of a token are known here, so couplings are learned that the marginal objective
                  cannot see: it only ever meets neighbours that are blurs of many tokens.
-    decimated    ours: what decimation asks (see `decoding.sampler.decimated_logits`). A random share of the undecided
+    decimated    ours: what decimation asks (see `decoding.finalise.decimate`). A random share of the undecided
                  tokens, from none to all, is fixed to the true ones, and the others are inferred from f and what fixing
                  them told: − log p(x_i | x_fixed, f). As messages count from those before, the field has nothing to
                  say about what the backbone knows already.
@@ -114,7 +114,7 @@ def undecided_loss(field: MarkovRandomField, states: States, logits: Tensor, sta
 def decimated(
     field: MarkovRandomField, states: States, logits: Tensor, share: float | None, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Logits (S, n, V) of a round of decimation, and where tokens are still to be inferred, (S, n) bool.
+    """Logits (M, V) of the tokens still to be inferred in a round of decimation, and where they are, (S, n) bool.
 
     Args:
         share: of the undecided tokens to fix to the targets, at random; None: uniform in [0, 1) for each sample.
@@ -124,8 +124,7 @@ def decimated(
     shares = torch.rand(len(mask), 1, generator=generator) if share is None else torch.tensor(share)
     still = mask & (torch.rand(mask.shape, generator=generator) >= shares).to(mask.device)
     still = still if still.any() else mask
-    before = field(logits, states.tokens, ~mask, iterations=1)
-    return logits + (field(logits, states.targets, ~still, iterations=1) - before), still
+    return logits[still] + field.told(logits, states.targets, mask & ~still, still), still
 
 
 def distribution_loss(field: MarkovRandomField, states: States, logits: Tensor, final_logits: Tensor) -> Tensor:
@@ -151,11 +150,11 @@ def held_out_report(field: MarkovRandomField, backbone: Backbone, states: States
         part = states[slice(start, start + 8)].to(backbone.device)
         mask = part.tokens >= field.config.codebook_size
         logits = backbone.transformer.logits(part.hidden)
-        answers = (logits, field(logits, part.tokens, ~mask), field.conditional_logits(logits, part.targets))
+        refined, conditional = field(logits, part.tokens, ~mask), field.conditional_logits(logits, part.targets)
         halfway, still = decimated(field, part, logits, 0.5, generator)
-        places = [mask, mask, mask, still, still]
-        for number, (answer, place) in enumerate(zip([*answers, logits, halfway], places, strict=True)):
-            sums[number] += float(F.cross_entropy(answer[place], part.targets[place], reduction="sum"))
+        answers = [logits[mask], refined[mask], conditional[mask], logits[still], halfway]  # (M, V) each
+        for number, (answer, place) in enumerate(zip(answers, [mask, mask, mask, still, still], strict=True)):
+            sums[number] += float(F.cross_entropy(answer, part.targets[place], reduction="sum"))
             counts[number] += int(place.sum())
     names = ("plain", "mean_field", "conditional", "plain_halfway", "decimated_halfway")
     return dict(zip(names, (sums / counts).tolist(), strict=True))
@@ -286,7 +285,7 @@ def train(config_path: Path, resume: bool = False, model: str | None = None, dat
                 value = distribution_loss(field, states, logits, final_logits)
             elif stage.objective == "decimated":
                 inferred, still = decimated(field, states, logits, None, generator)
-                value = F.cross_entropy(inferred[still], states.targets[still])
+                value = F.cross_entropy(inferred, states.targets[still])
             else:
                 value = undecided_loss(field, states, logits, stage)
         return value, {stage.objective: value.detach()}

@@ -29,8 +29,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..data.own import OwnPictures
+from ..decoding.draws import draw_tokens, gumbel_noise, lowest
 from ..decoding.guidance import guided_logits
-from ..decoding.sampler import DecodingSettings, decode, draw_tokens, gumbel_noise, lowest
+from ..decoding.sampler import DecodingSettings, decode
 from ..decoding.schedule import mask_counts
 from ..errors import UserError
 from ..ladder import Stage

@@ -1,5 +1,7 @@
 """Editing by words: rounds over the one loop, on a model that knows which token it wants everywhere."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
@@ -96,7 +98,7 @@ def test_the_last_round_can_be_refined_with_the_rest_known() -> None:
         seen.append((tokens == MASK).equal(undecided))
         return F.one_hot(torch.zeros_like(tokens), CODES) * 50.0
 
-    *_, last = run(pictures(2), 3, refine=refine)
+    *_, last = run(pictures(2), 3, inference=SimpleNamespace(refine=refine))
     assert seen == [True]
     assert (last.tokens[last.mask] == 0).all()
 

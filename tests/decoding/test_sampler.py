@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,19 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from markovgen_app.decoding.draws import draw_tokens, gumbel_noise, lowest
+from markovgen_app.decoding.finalise import FINALISE, evenly
 from markovgen_app.decoding.order import ORDERS
 from markovgen_app.decoding.sampler import (
     CONFIDENCE,
-    FINALISE,
     METHODS,
     DecodingSettings,
     DecodingStep,
     decode,
     default_exit_step,
-    draw_tokens,
-    evenly,
-    gumbel_noise,
-    lowest,
     method_settings,
 )
 from markovgen_app.decoding.schedule import SCHEDULES, mask_counts
@@ -56,9 +54,16 @@ def run(
     seeds: list[int] | None = None,
     model: Callable[[Tensor, int], Tensor] = bigram,
     refine: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
+    tell: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None = None,
 ) -> list[DecodingStep]:
     generators = [torch.Generator().manual_seed(seed) for seed in (seeds or range(len(tokens)))]
-    return list(decode(model, tokens, MASK, settings, generators, grid=GRID, refine=refine))
+
+    def change(logits: Tensor, tokens: Tensor, fixed: Tensor, undecided: Tensor) -> Tensor:
+        assert refine is not None
+        return (refine(logits, tokens, undecided) - refine(logits, tokens, undecided | fixed))[undecided]
+
+    field = SimpleNamespace(refine=refine, tell=tell or change) if refine or tell else None
+    return list(decode(model, tokens, MASK, settings, generators, grid=GRID, inference=field))
 
 
 def hearing_the_left(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -308,12 +313,11 @@ def test_perturbed_logits_are_what_the_field_sees_and_decides_by() -> None:
     assert last.predicted[first.mask].equal(seen[0][first.mask].argmax(-1))
 
 
-def agreeing(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-    """A field of pairs of neighbours that are always alike: what is known of one is said to the other."""
+def agreeing(logits: Tensor, tokens: Tensor, fixed: Tensor, undecided: Tensor) -> Tensor:
+    """A field of pairs of neighbours that are always alike: what is fixed of one is told to the other."""
     partner = torch.arange(POSITIONS).view(-1, 2).flip(1).flatten()  # (n/2, 2) -> (n,)
-    known = torch.nn.functional.one_hot(tokens.masked_fill(mask, 0), CODES).float() * 100  # (B, n, V)
-    says = torch.where(mask.unsqueeze(-1), logits.softmax(-1).log(), known)
-    return logits + says[:, partner]
+    says = torch.nn.functional.one_hot(tokens.masked_fill(~fixed, 0), CODES) * fixed.unsqueeze(-1) * 100.0  # (B, n, V)
+    return says[:, partner][undecided]
 
 
 def test_decimation_agrees_where_independent_draws_do_not_and_keeps_the_marginals() -> None:
@@ -326,7 +330,9 @@ def test_decimation_agrees_where_independent_draws_do_not_and_keeps_the_marginal
     drawn = {}
     for how in ("sample", "decimate"):
         chosen = dataclasses.replace(settings, finalise=how)
-        runs = (run(tokens, chosen, [seed], lambda *_: flat, agreeing)[-1] for seed in range(200))
+        runs = (
+            run(tokens, chosen, [seed], lambda *_: flat, lambda logits, *_: logits, agreeing)[-1] for seed in range(200)
+        )
         drawn[how] = torch.cat([step.tokens for step in runs])
     pairs = {how: each.view(-1, 2) for how, each in drawn.items()}  # (runs, n) -> (runs · n/2, 2)
     assert (pairs["sample"][:, 0] == pairs["sample"][:, 1]).float().mean() < 0.2
@@ -342,14 +348,16 @@ def test_decimation_follows_the_schedule_and_starts_as_the_plain_exit_does(
     """The most confident tokens of the exit are those of the early exit; every round hears of one more step's worth."""
     asked: list[Tensor] = []
 
-    def watched(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        asked.append(mask)
-        return hearing_the_left(logits, tokens, mask)
+    def watched(logits: Tensor, tokens: Tensor, fixed: Tensor, undecided: Tensor) -> Tensor:
+        asked[:] = asked or [fixed | undecided]
+        assert (asked[-1] & ~undecided).equal(fixed), "each token is told of once"
+        asked.append(undecided)
+        return (hearing_the_left(logits, tokens, undecided) - logits)[undecided]
 
     tokens = partly_masked(unknown)
     exit_step = max(1, settings.steps // 2)
     settings = dataclasses.replace(settings, exit_step=exit_step, finalise="decimate", mrf_iterations=updates)
-    *before, last = run(tokens, settings, [seed + row for row in range(len(tokens))], refine=watched)
+    *before, last = run(tokens, settings, [seed + row for row in range(len(tokens))], tell=watched)
     if not asked:
         return  # all was decided before the exit
     left = [mask_counts(count, settings.steps, settings.schedule)[len(before) :] for count in unknown]

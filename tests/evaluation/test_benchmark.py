@@ -38,11 +38,12 @@ def measured():
 def test_the_report_has_the_promised_shape(measured):
     assert measured["device"] == "cpu" and measured["dtype"] == "float32" and measured["threads"] >= 1
     assert set(measured["components"]) == set(benchmark.COMPONENTS)
-    for name in ("text_ms", "base_step_ms", "base_mrf_ms", "detokenizer_ms"):
+    for name in ("text_ms", "base_step_ms", "base_mrf_ms", "base_exit_ms", "detokenizer_ms"):
         assert measured["components"][name] > 0
         assert measured["components_spread"][name]["low"] <= measured["components_spread"][name]["high"]
-    for name in ("super_resolution_step_ms", "super_resolution_mrf_ms"):
+    for name in ("super_resolution_step_ms", "super_resolution_mrf_ms", "super_resolution_exit_ms"):
         assert measured["components"][name] is None
+    assert measured["components"]["base_mrf_ms"] < measured["components"]["base_exit_ms"]
     assert measured["peak_memory_mb"] > 50
     json.dumps(measured, allow_nan=False)
 

@@ -102,7 +102,7 @@ def test_every_variant_of_a_finer_stage_refines_the_tokens_of_one_base_run(optio
         logits = guided_logits(stage.model(1, ladder.device, coarse), texts[[0]], texts[[1]], settings)
         *_, last = decode(
             logits, torch.full((1, 64), TINY_CODES), TINY_CODES, settings, stage.generators([5]), grid=stage.grid,
-            refine=stage.refine(asked, ladder.device),
+            inference=stage.inference(asked, ladder.device),
         )  # fmt: skip
         assert tokens.equal(last.tokens[0]), variant
 

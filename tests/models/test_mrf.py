@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.func import functional_call
 
+from markovgen_app.decoding.finalise import MeanField
 from markovgen_app.decoding.sampler import decode, method_settings
 from markovgen_app.models.mrf import PARAMETRISATIONS, MarkovRandomField
 
@@ -283,6 +284,26 @@ def test_committed_tokens_send_their_label_and_receive_nothing(form):
 
 
 @every_form
+@pytest.mark.parametrize("top_k", [None, 2])
+def test_what_fixing_tells_is_the_change_of_one_update_and_adds_up(form, top_k):
+    mrf, logits = field(form), random_logits()
+    tokens = torch.tensor([[1, 2, 0, 0]])
+    nothing = torch.zeros(1, 4, dtype=torch.bool)
+    first, second = (nothing.index_fill(1, torch.tensor(place), True) for place in (0, 1))
+
+    def heard(fixed):
+        return (mrf(logits, tokens, fixed, iterations=1, top_k=top_k) - logits)[:, 2:]
+
+    def told(fixed):
+        return mrf.told(logits, tokens, fixed, ~(first | second), top_k).unsqueeze(0)
+
+    torch.testing.assert_close(told(first), heard(first) - heard(nothing))
+    torch.testing.assert_close(told(first | second), heard(first | second) - heard(nothing))
+    torch.testing.assert_close(told(first) + told(second), told(first | second))
+    assert told(nothing).abs().max() == 0 and told(first).abs().max() > 1e-3
+
+
+@every_form
 def test_all_or_nothing_committed(form):
     mrf, logits = field(form), random_logits(2)
     tokens = torch.zeros(2, 4, dtype=torch.long)
@@ -331,7 +352,7 @@ def test_a_new_field_is_silent_and_can_learn(form):
     assert losses[-1] < 0.5 * losses[0]
 
 
-def decoded(transformer, refine, method="early-exit", seed=3):
+def decoded(transformer, inference, method="early-exit", seed=3):
     generator = torch.Generator().manual_seed(9)
     states, pooled = torch.randn(2, 5, 384, generator=generator), torch.randn(2, 384, generator=generator)
     real = torch.ones(2, 5, dtype=torch.bool)
@@ -345,7 +366,7 @@ def decoded(transformer, refine, method="early-exit", seed=3):
             method_settings(method, 8, 4),
             [torch.Generator().manual_seed(seed + row) for row in range(2)],
             grid=transformer.grid,
-            refine=refine,
+            inference=inference,
         )
     )
 
@@ -356,7 +377,7 @@ def test_zero_weights_reproduce_early_exit_bit_for_bit(form, clamp, tiny_transfo
     mrf = MarkovRandomField(form, 240, (4, 4), 8, 3)
     plain = decoded(tiny_transformer, None)
     for top_k, damping in ((None, 0.0), (5, 0.5)):
-        refined = decoded(tiny_transformer, mrf.refine(iterations=3, damping=damping, top_k=top_k, clamp=clamp))
+        refined = decoded(tiny_transformer, MeanField(mrf, iterations=3, damping=damping, top_k=top_k, clamp=clamp))
         for before, after in zip(plain, refined, strict=True):
             for name in ("tokens", "predicted", "mask", "confidence", "logits"):
                 assert torch.equal(getattr(before, name), getattr(after, name))
@@ -366,7 +387,7 @@ def test_zero_weights_reproduce_early_exit_bit_for_bit(form, clamp, tiny_transfo
 @pytest.mark.parametrize("clamp", [True, False])
 def test_the_field_changes_undecided_tokens_at_the_exit_alone(form, clamp, tiny_transformer):
     mrf = field(form, labels=240, grid=(4, 4), rank=8, scale=1.5)
-    plain, refined = decoded(tiny_transformer, None), decoded(tiny_transformer, mrf.refine(clamp=clamp))
+    plain, refined = decoded(tiny_transformer, None), decoded(tiny_transformer, MeanField(mrf, clamp=clamp))
     for before, after in zip(plain[:-1], refined[:-1], strict=True):
         assert torch.equal(before.predicted, after.predicted)
     undecided = plain[-2].mask
@@ -417,11 +438,11 @@ def test_what_does_not_fit_is_refused_in_one_line():
         "0 to 2": [lambda: mrf(logits, tokens + 3, fixed), lambda: mrf.conditional_logits(logits, tokens - 1)],
         "iterations": [
             lambda: mrf(logits, iterations=0),
-            lambda: mrf.refine(iterations=-1),
+            lambda: MeanField(mrf, iterations=-1),
             lambda: field("dense", iterations=0),
         ],
-        "damping": [lambda: mrf(logits, damping=1.0), lambda: mrf.refine(damping=-0.1)],
-        "Top-k": [lambda: mrf(logits, top_k=0), lambda: mrf.refine(top_k=0)],
+        "damping": [lambda: mrf(logits, damping=1.0), lambda: MeanField(mrf, damping=-0.1)],
+        "Top-k": [lambda: mrf(logits, top_k=0), lambda: MeanField(mrf, top_k=0)],
         "dense, low-rank, directional": [lambda: field("potts")],
         "odd": [lambda: field("directional", neighbourhood=4), lambda: field("low-rank", rank=0)],
     }
