@@ -273,7 +273,7 @@ class _Record:
         open_before = open_before.to(pipeline.device)  # (1, n)
         with self.runtime.lock, torch.no_grad():
             if self.finalise == "decimate":  # its messages are measured from these
-                unary = 2 * unary - mrf(unary, predicted, ~open_before, iterations=1)
+                unary = 2 * unary - mrf(unary, predicted, ~open_before, iterations=1, damping=0.0)
             before, after = (float(mrf.energy(tokens, unary)) for tokens in (plain, predicted))
             pictures = pipeline.to_images(torch.cat([plain, predicted]))
         changed = (plain != predicted)[0].cpu()

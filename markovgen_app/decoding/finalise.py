@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from .draws import draw
+from markovgen_app.decoding.draws import draw
 
 if TYPE_CHECKING:
-    from ..models.mrf import MarkovRandomField
+    from markovgen_app.models.mrf import MarkovRandomField
 
 FINALISE = ("sample", "argmax", "perturb", "decimate")
 
@@ -28,16 +28,23 @@ class Inference(Protocol):
         """Logits (B, n, V) after inference, of logits (B, n, V) float32, tokens (B, n), undecided ones (B, n) bool."""
 
     def tell(self, logits: Tensor, tokens: Tensor, fixed: Tensor, undecided: Tensor) -> Tensor:
-        """Messages (M, V), to be added to the logits of the M undecided tokens, of others' being fixed, (B, n) bool."""
+        """Messages (M, V), to be added to the logits of the M undecided tokens, of what was fixed in a round.
+
+        Args:
+            logits: (B, n, V) float32, from before anything was fixed.
+            tokens: (B, n) long, labels where `fixed`.
+            fixed: (B, n) bool, what the round fixed: every token is told of once.
+            undecided: (B, n) bool, what is left.
+        """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MeanField:
     """Mean field in a random field, by one set of options.
 
     With `clamp`, committed tokens send their labels. Without, they send marginals and are inferred like all others,
     which is Algorithm 1 of the paper to the letter. Either way their own logits come back unchanged. A decimation
-    tells labels in any case, and takes the one update that it is made of.
+    tells labels in any case, by the one undamped update that it is made of.
 
     Attributes:
         field: the random field.
@@ -133,6 +140,8 @@ def decimate(
     still, left = mask, torch.arange(len(logits), device=mask.device)  # (B, n) bool, (M',) of the M
     for step in rounds[:-1]:
         undecided = undecided_after(step, still, log_probability[left])
+        if not undecided.any():
+            break
         tokens = tokens.masked_scatter(still, names[left])
         left = left[undecided[still]]
         logits.index_add_(0, left, inference.tell(unary, tokens, still & ~undecided, undecided).float())

@@ -167,7 +167,7 @@ def method_settings(method: str, steps: int = 24, exit_step: int | None = None, 
     With n = `steps` and k = `exit_step` (`default_exit_step(n)` if None):
       full         n of n steps; `exit_step` is not used
       early-exit   k of n steps, the rest take their current predictions
-      markovgen    k of n steps, the rest are inferred by the random field: hand its `inference` to `decode`
+      markovgen    k of n steps, the random field infers the rest: hand a `finalise.MeanField` of it to `decode`
       rescheduled  k of k steps: the cost of the early exit, spent on a schedule of its own
       halton       k of k steps in Halton order with its arc cosine schedule and no confidence noise (arXiv 2503.17076)
 
@@ -273,7 +273,7 @@ def decode(
         if inference is not None and step == exit_step:
             unary, plain = logits, tokens.masked_scatter(mask, drawn)
             if finalise == "decimate":
-                rounds = evenly(step, all_done, settings.mrf_iterations)
+                rounds = evenly(step, settings.steps, settings.mrf_iterations)
                 logits, (drawn, log_probability) = decimate(
                     unary, tokens, mask, inference, (drawn, log_probability), noise, settings.top_k, rounds,
                     undecided_after,

@@ -36,7 +36,7 @@ from ..pipeline import MarkovGenPipeline
 from ..requests import GenerateRequest
 from ..runtime import Runtime, load_runtime
 from ..settings import DEFAULT_MODEL, load_settings
-from ..timing import synchronize
+from ..timing import Stopwatch, synchronize
 from .amused_size import TRANSFORMER, measure_checkpoint, text_lines
 from .generation import available, parse_methods
 from .memory import peak_memory_mb
@@ -115,20 +115,17 @@ class Timed:
     """An `Inference` that counts the seconds of another."""
 
     def __init__(self, inference: Inference, device: torch.device) -> None:
-        self.inference, self.device, self.seconds = inference, device, 0.0
+        self.inference, self.watch = inference, Stopwatch(device)
 
     def refine(self, *inputs: Tensor) -> Tensor:
         """The other's."""
-        return self._timed(self.inference.refine, inputs)
+        with self.watch:
+            return self.inference.refine(*inputs)
 
     def tell(self, *inputs: Tensor) -> Tensor:
         """The other's."""
-        return self._timed(self.inference.tell, inputs)
-
-    def _timed(self, infer: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Tensor:
-        found: list[Tensor] = []
-        self.seconds += seconds(lambda: found.append(infer(*inputs)), self.device)
-        return found[0]
+        with self.watch:
+            return self.inference.tell(*inputs)
 
 
 def field_seconds(
@@ -136,12 +133,11 @@ def field_seconds(
     device: torch.device,
     steps: int = 24,
     exit_step: int | None = None,
-    top_k: int | None = None,
 ) -> tuple[float, float]:
-    """Seconds of a random field at an exit of the base, for one picture: its inference; and all that an exit needs.
+    """Seconds of a random field at an exit of a stage, for one picture: its inference; and what an exit needs for it.
 
     The second is what an exit with the field has more to do than an early exit: inference, and draws by its answer, of
-    which a decimation has several.
+    which a decimation has several. Measured one after the other.
     """
     generator = torch.Generator().manual_seed(0)
     positions, codes = field.grid[0] * field.grid[1], field.config.codebook_size
@@ -153,23 +149,24 @@ def field_seconds(
     undecided = (torch.rand(1, positions, generator=generator).argsort(dim=1) < open_at_exit).to(device)
     noise = gumbel_noise([open_at_exit], codes, [generator]).to(device)
     rounds = evenly(exit_step, steps, field.config.iterations)
-    inference = Timed(MeanField(field, top_k=top_k), device)
+    mean_field = MeanField(field)
+    timed = Timed(mean_field, device)
     first = draw_tokens(logits, undecided, noise)
 
     def after(step: int, mask: Tensor, scores: Tensor) -> Tensor:
         return lowest(scores, mask, [left[step]])
 
-    def finish() -> None:
+    def finish(inference: Inference) -> None:
         if field.config.finalise == "decimate":
             decimate(logits, tokens, undecided, inference, first, noise, None, rounds, after)
         else:
             draw_tokens(inference.refine(logits, tokens, undecided), undecided, noise)
 
     with torch.no_grad():
-        finish()  # not counted: it may warm caches
-        inference.seconds = 0.0
-        whole = seconds(finish, device)
-    return inference.seconds, whole
+        finish(mean_field)  # not counted: it may warm caches
+        whole = seconds(lambda: finish(mean_field), device)
+        finish(timed)
+    return timed.watch.seconds, whole
 
 
 def measure_amused(

@@ -23,7 +23,7 @@ from ..pipeline import MarkovGenPipeline
 from ..requests import MAX_SEED, GenerateRequest
 from .exits import EARLY_EXIT, Variant, finalised
 from .judging import look
-from .kept import Kept, Made, Shown
+from .kept import Kept, Made, Shown, settled_requests
 from .output import progress
 
 _TIMED = 12
@@ -229,10 +229,7 @@ def exits_of_full(pipeline: MarkovGenPipeline, methods: Mapping[str, Mapping[str
     Empty where there is no such pair.
     """
     own = {"method", "exit_step", "finalise", "mrf_iterations", "mrf_clamp"}
-    requests = {
-        name: pipeline.settled(GenerateRequest.validated(prompt="-", seed=0, **fields))
-        for name, fields in methods.items()
-    }
+    requests = settled_requests(pipeline, methods)
     full = next((request for request in requests.values() if request.method == "full"), None)
     found: dict[str, Variant | None] = {}
     for name, request in requests.items():

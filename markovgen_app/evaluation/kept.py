@@ -1,7 +1,7 @@
 """What is kept of pictures while an evaluation goes on, in memory and in a file, so that a stopped one can go on.
 
 The file holds a line a prompt and seed, with what every method made of it; it belongs to one set of weights, one scorer
-and one choice of methods. It goes when the evaluation is done.
+and one choice of methods with all their settings. It goes when the evaluation is done.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ class Kept:
     ) -> Kept:
         """Those of these weights, methods and this scorer, in a folder; raises UserError as the class does."""
         works = [str(pipeline.transformer.dtype), str(pipeline.device), weights_digest(pipeline)]
-        kind = [*works, tensors_digest(scorer), scorer.config.size, methods]
+        asked = {name: each.model_dump(mode="json") for name, each in settled_requests(pipeline, methods).items()}
+        kind = [*works, tensors_digest(scorer), scorer.config.size, asked]
         digest = hashlib.blake2b(json.dumps(kind).encode(), digest_size=8)
         return cls(folder / f"unfinished-{digest.hexdigest()}.jsonl")
 
@@ -129,6 +130,16 @@ class Kept:
     def remove(self) -> None:
         """The evaluation is done."""
         self.path.unlink(missing_ok=True)
+
+
+def settled_requests(
+    pipeline: MarkovGenPipeline, methods: Mapping[str, Mapping[str, Any]]
+) -> dict[str, GenerateRequest]:
+    """What each method asks for, the checkpoint's defaults filled in; prompt and seed stand for any."""
+    return {
+        name: pipeline.settled(GenerateRequest.validated(prompt="-", seed=0, **fields))
+        for name, fields in methods.items()
+    }
 
 
 def _key(request: GenerateRequest) -> str:

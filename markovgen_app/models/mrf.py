@@ -129,10 +129,8 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
         if tokens is None or fixed_mask is None:
             tokens = torch.zeros(logits.shape[:2], dtype=torch.long, device=logits.device)  # (B, n)
             fixed_mask = torch.zeros_like(tokens, dtype=torch.bool)  # (B, n)
-        if fixed_mask.shape != tokens.shape:
-            raise ValueError(f"A mask of shape {tuple(fixed_mask.shape)} does not fit tokens {tuple(tokens.shape)}.")
+        sent = self._features(tokens, logits, fixed_mask).flatten(0, 1)  # (B·n, d)
         free = (~fixed_mask).flatten().nonzero().squeeze(1)  # (B, n) -> (M,)
-        sent = self._features(tokens.masked_fill(~fixed_mask, 0), logits).flatten(0, 1)  # (B·n, d)
         flat = logits.flatten(0, 1)  # (B, n, V) -> (B·n, V)
         unary, support = self._likeliest(flat[free], top_k)
         heard = sent.new_zeros(len(free), sent.shape[1])  # (M, d)
@@ -175,14 +173,14 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
     ) -> Tensor:
         """What fixing tokens tells M undecided ones: m − m⁰, (M, V), with messages m after and m⁰ before it.
 
-        Both are of one update from softmax(f), so only what the fixed tokens send differs: labels, no longer marginals.
-        What is fixed later adds to it. Of logits f from before, labels (B, n), masks (B, n) of what was fixed and of
-        the undecided tokens, and `top_k` as in `forward`. Raises ValueError where shapes do not fit.
+        Both are of one undamped update from softmax(f), so only what the fixed tokens send differs: labels, no longer
+        marginals. Of logits f, labels (B, n), both masks (B, n), and `top_k`; raises ValueError as `forward` does.
         """
+        self.options(None, None, top_k)
         logits = self._fitting(logits)
-        labels = self._features(tokens.masked_fill(~fixed_mask, 0), logits)[fixed_mask]  # (F, d)
+        labels = self._features(tokens, logits, fixed_mask, undecided)  # (B, n, d)
         before, support = self._likeliest(logits[fixed_mask], top_k)
-        news = labels - self._send(before.softmax(-1), support)  # (F, d)
+        news = labels[fixed_mask] - self._send(before.softmax(-1), support)  # (fixed tokens, d)
         sent = news.new_zeros(*tokens.shape, news.shape[1]).masked_scatter(fixed_mask.unsqueeze(-1), news)  # (B, n, d)
         return self._receive(self._spread(sent)[undecided])
 
@@ -205,10 +203,13 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
             raise ValueError(f"This random field works on {field}, not on logits of shape {tuple(logits.shape)}.")
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
-    def _features(self, tokens: Tensor, logits: Tensor) -> Tensor:
-        """What tokens (B, n) send, (B, n, d): rows of the table instead of one-hot vectors times it."""
+    def _features(self, tokens: Tensor, logits: Tensor, *masks: Tensor) -> Tensor:
+        """What tokens (B, n) send, (B, n, d), by the table's rows; of masks (B, n), the first says where they count."""
         if tokens.shape != logits.shape[:2]:
             raise ValueError(f"Tokens of shape {tuple(tokens.shape)} do not fit logits {tuple(logits.shape)}.")
+        if wrong := [tuple(mask.shape) for mask in masks if mask.shape != tokens.shape]:
+            raise ValueError(f"A mask of shape {wrong[0]} does not fit tokens {tuple(tokens.shape)}.")
+        tokens = tokens.masked_fill(~masks[0], 0) if masks else tokens
         if tokens.numel() and not 0 <= tokens.min() <= tokens.max() < logits.shape[2]:
             raise ValueError(f"Committed tokens must be 0 to {logits.shape[2] - 1}: undecided ones have no label.")
         return F.embedding(tokens, self.sender).to(logits.dtype)
@@ -232,9 +233,8 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
             if self.config.parametrisation != "directional":
                 return self.spatial.to(features.dtype).clone().fill_diagonal_(0) @ features
             middle = self.config.neighbourhood // 2
-            kernel = self.spatial.to(features.dtype).clone()
-            kernel[:, middle, middle] = 0
-            kernel = kernel.permute(0, 3, 1, 2)  # (d out, K, K, d in) -> (d out, d in, K, K), channels last
+            kernel = self.spatial.to(features.dtype).permute(0, 3, 1, 2).clone()  # (d out, d in, K, K), channels last
+            kernel[:, :, middle, middle] = 0
             maps = features.unflatten(1, self.grid).permute(0, 3, 1, 2)  # (B, n, d) -> (B, d, h, w), channels last
             return F.conv2d(maps, kernel, padding=middle).permute(0, 2, 3, 1).flatten(1, 2)  # -> (B, n, d)
 

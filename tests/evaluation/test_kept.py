@@ -55,14 +55,16 @@ def test_a_stopped_evaluation_goes_on_and_makes_the_same(tmp_path, monkeypatch, 
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_kept_belongs_to_its_weights_scorer_and_methods(tmp_path):
+def test_what_is_kept_belongs_to_its_weights_scorer_methods_and_defaults(tmp_path):
     pipeline, scorer = tiny_pipeline(), tiny_scorer()
     paths = {Kept.of(pipeline, scorer, METHODS, tmp_path).path, Kept.of(pipeline, scorer, METHODS, tmp_path).path}
     assert len(paths) == 1
     paths.add(Kept.of(tiny_ladder(), scorer, METHODS, tmp_path).path)
     paths.add(Kept.of(pipeline, tiny_scorer(64), METHODS, tmp_path).path)
     paths.add(Kept.of(pipeline, scorer, generation.parse_methods("full:steps=2"), tmp_path).path)
-    assert len(paths) == 4
+    pipeline.defaults["temperature"] = 0.5
+    paths.add(Kept.of(pipeline, scorer, METHODS, tmp_path).path)
+    assert len(paths) == 5
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path):

@@ -286,16 +286,19 @@ def test_committed_tokens_send_their_label_and_receive_nothing(form):
 @every_form
 @pytest.mark.parametrize("top_k", [None, 2])
 def test_what_fixing_tells_is_the_change_of_one_update_and_adds_up(form, top_k):
-    mrf, logits = field(form), random_logits()
-    tokens = torch.tensor([[1, 2, 0, 0]])
-    nothing = torch.zeros(1, 4, dtype=torch.bool)
-    first, second = (nothing.index_fill(1, torch.tensor(place), True) for place in (0, 1))
+    mrf, logits = field(form), random_logits(3)
+    tokens = torch.tensor([[1, 2, 0, 0], [0, 1, 2, 2], [2, 2, 1, 0]])
+    nothing = torch.zeros(3, 4, dtype=torch.bool)
+    first, second = (
+        nothing.index_put((torch.arange(2), torch.tensor(at)), torch.tensor(True)) for at in ([0, 3], [1, 0])
+    )
+    undecided = ~(first | second)  # 2 of the first two rows, all of the third
 
     def heard(fixed):
-        return (mrf(logits, tokens, fixed, iterations=1, top_k=top_k) - logits)[:, 2:]
+        return (mrf(logits, tokens, fixed, iterations=1, top_k=top_k) - logits)[undecided]
 
     def told(fixed):
-        return mrf.told(logits, tokens, fixed, ~(first | second), top_k).unsqueeze(0)
+        return mrf.told(logits, tokens, fixed, undecided, top_k)
 
     torch.testing.assert_close(told(first), heard(first) - heard(nothing))
     torch.testing.assert_close(told(first | second), heard(first | second) - heard(nothing))
@@ -352,7 +355,7 @@ def test_a_new_field_is_silent_and_can_learn(form):
     assert losses[-1] < 0.5 * losses[0]
 
 
-def decoded(transformer, inference, method="early-exit", seed=3):
+def decoded(transformer, inference, seed=3, **options):
     generator = torch.Generator().manual_seed(9)
     states, pooled = torch.randn(2, 5, 384, generator=generator), torch.randn(2, 384, generator=generator)
     real = torch.ones(2, 5, dtype=torch.bool)
@@ -363,7 +366,7 @@ def decoded(transformer, inference, method="early-exit", seed=3):
             lambda tokens, step: transformer(tokens, states, real, pooled),
             tokens,
             transformer.mask_token_id,
-            method_settings(method, 8, 4),
+            method_settings("early-exit", 8, 4, **options),
             [torch.Generator().manual_seed(seed + row) for row in range(2)],
             grid=transformer.grid,
             inference=inference,
@@ -381,6 +384,31 @@ def test_zero_weights_reproduce_early_exit_bit_for_bit(form, clamp, tiny_transfo
         for before, after in zip(plain, refined, strict=True):
             for name in ("tokens", "predicted", "mask", "confidence", "logits"):
                 assert torch.equal(getattr(before, name), getattr(after, name))
+
+
+@every_form
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_decimation_is_what_one_update_after_each_round_makes_of_it(form, alone, tiny_transformer):
+    """By the definition: messages after what was fixed, less those from before the exit, of rows with other counts."""
+    mrf = field(form, labels=240, grid=(4, 4), rank=8, scale=1.5)
+    options = {"finalise": "decimate", "mrf_iterations": 3}
+    told = decoded(tiny_transformer, MeanField(mrf, alone=alone), **options)[-1]
+    before = decoded(tiny_transformer, None)[-2].mask
+    fixed_before = []
+
+    class Defined:
+        def tell(self, logits, tokens, fixed, undecided):
+            fixed_before.append(fixed)
+            gone = torch.stack(fixed_before).any(0)
+            new = mrf(logits, tokens, ~before | gone, iterations=1) - mrf(logits, tokens, ~before, iterations=1)
+            total.append(new)
+            return (new - (total[-2] if len(total) > 1 else 0))[undecided]
+
+    total = []
+    defined = decoded(tiny_transformer, Defined(), **options)[-1]
+    assert len(total) == 3 and before.sum(1)[0] != before.sum(1)[1]
+    assert told.tokens.equal(defined.tokens) and not told.tokens.equal(told.plain)
+    torch.testing.assert_close(told.logits, defined.logits, atol=1e-4, rtol=1e-4)
 
 
 @every_form
@@ -433,7 +461,11 @@ def test_what_does_not_fit_is_refused_in_one_line():
             lambda: mrf.free_energy(random_logits(labels=5), logits),
         ],
         "do not fit": [lambda: mrf(logits, tokens[:, :3], fixed[:, :3]), lambda: mrf.energy(tokens[:, :3], logits)],
-        "does not fit": [lambda: mrf(logits, tokens, fixed[:, :1])],
+        "does not fit": [
+            lambda: mrf(logits, tokens, fixed[:, :1]),
+            lambda: mrf.told(logits, tokens, fixed[:, :1], fixed),
+            lambda: mrf.told(logits, tokens, fixed, fixed[:, :1]),
+        ],
         "go together": [lambda: mrf(logits, tokens), lambda: mrf(logits, fixed_mask=fixed)],
         "0 to 2": [lambda: mrf(logits, tokens + 3, fixed), lambda: mrf.conditional_logits(logits, tokens - 1)],
         "iterations": [
@@ -442,7 +474,11 @@ def test_what_does_not_fit_is_refused_in_one_line():
             lambda: field("dense", iterations=0),
         ],
         "damping": [lambda: mrf(logits, damping=1.0), lambda: MeanField(mrf, damping=-0.1)],
-        "Top-k": [lambda: mrf(logits, top_k=0), lambda: MeanField(mrf, top_k=0)],
+        "Top-k": [
+            lambda: mrf(logits, top_k=0),
+            lambda: MeanField(mrf, top_k=0),
+            lambda: mrf.told(logits, tokens, fixed, ~fixed, top_k=0),
+        ],
         "dense, low-rank, directional": [lambda: field("potts")],
         "odd": [lambda: field("directional", neighbourhood=4), lambda: field("low-rank", rank=0)],
     }
