@@ -30,7 +30,7 @@ class Results:
         """How to read the table."""
         seeds = "one seed" if self.seeds == 1 else f"{self.seeds} seeds"
         return (
-            f"{self.images:,} held-out prompts, {seeds} each, the same for every method; brackets: 95 % bootstrap "
+            f"{self.images:,} held-out prompts, {seeds} each, the same for every method; ranges: 95 % bootstrap "
             "intervals over prompts. scene-FD: Fréchet distance to real scenes on features of the project's own scorer."
         )
 

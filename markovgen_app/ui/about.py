@@ -88,7 +88,7 @@ def _strip(path: Path) -> str:
 def _table(results: Results) -> str:
     head = "".join(f'<th scope="col">{name}</th>' for name in HEAD)
     rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+        f'<tr><th scope="row">{escape(name).replace(":", ":<wbr>")}</th>{"".join(map(_cell, cells))}</tr>'
         for name, *cells in results.rows
     )
     return (
@@ -97,3 +97,9 @@ def _table(results: Results) -> str:
         f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
         f"<p>{results.note} With the embedded weights, measured by <code>{escape(results.command)}</code>.</p>"
     )
+
+
+def _cell(text: str) -> str:
+    """A cell whose interval, if there is one, stands below its value."""
+    value, _, interval = text.removesuffix(")").partition(" (")
+    return f"<td>{value}{f'<small>{interval}</small>' if interval else ''}</td>"

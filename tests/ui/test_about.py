@@ -25,8 +25,8 @@ def test_the_table_is_shown_where_quality_was_measured(tmp_path: Path) -> None:
     report = {"images": 50, "seeds": [0], "methods": {"full": values}, "command": "markovgen evaluate --images 50"}
     (tmp_path / "quality.json").write_text(json.dumps(report))
     page = about_html(runtime(), tmp_path, tmp_path)
-    assert "<h2>How good it is</h2>" in page and "300 (250 … 350)" in page
-    assert "<code>markovgen evaluate --images 50</code>" in page
+    assert "<h2>How good it is</h2>" in page and "<td>300<small>250 … 350</small></td>" in page
+    assert "<td>24</td>" in page and "<code>markovgen evaluate --images 50</code>" in page
 
 
 def test_no_table_and_no_strip_where_nothing_was_made(tmp_path: Path) -> None:
