@@ -61,7 +61,7 @@ def test_the_stages_above_the_base_are_timed_too():
 
 @pytest.mark.parametrize("finalise", ["sample", "decimate"])
 def test_a_field_is_a_part_of_its_exit(finalise, monkeypatch):
-    """Both ways to finalise are timed: the field's own share is less than what an exit needs for it."""
+    """Both ways to finalise ask it in three runs: to warm up, timed as a whole, and timed for the field alone."""
     field = tiny_pipeline().mrf
     field.register_to_config(finalise=finalise, iterations=2)
     asked = []
