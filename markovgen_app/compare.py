@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .decoding.sampler import DecodingStep, decode, default_exit_step
+from .decoding.sampler import DecodingStep, decode
 from .events import Result, StepEvent
 from .ladder import Level, Stage
 from .methods import chosen_methods
@@ -212,7 +212,7 @@ def _compare(
     full = records["full"].picture.model_seconds if "full" in records else None
     entries = {name: record.entry(name, full) for name, record in records.items()}
     notes = dict.fromkeys(note for record in records.values() for note in record.notes)
-    yield Comparison(request, entries, _exit_step(runtime.pipeline.stages[0], request), film, list(notes))
+    yield Comparison(request, entries, runtime.pipeline.stages[0].steps(request)[1], film, list(notes))
 
 
 class _Record:
@@ -287,12 +287,6 @@ def film_steps(steps: int, exit_step: int, most: int = FILM_COLUMNS) -> list[int
     return sorted({round(steps * column / columns) for column in range(1, columns + 1)} | {min(exit_step, steps)})
 
 
-def _exit_step(stage: Stage, request: GenerateRequest) -> int:
-    """The step after which all methods but full stop a stage."""
-    planned, asked = stage.steps(request)
-    return asked or default_exit_step(planned)
-
-
 def _film(runtime: Runtime, request: GenerateRequest, logits: Sequence[Sequence[Tensor]]) -> Iterator[Column]:
     """The columns of the filmstrip, from the logits of the full run's steps by stage; none where none were kept."""
     for stage, kept in zip(runtime.pipeline.stages, logits, strict=False):
@@ -303,7 +297,7 @@ def _film(runtime: Runtime, request: GenerateRequest, logits: Sequence[Sequence[
 def _stage_film(
     runtime: Runtime, stage: Stage, request: GenerateRequest, logits: Sequence[Tensor], columns: int
 ) -> Iterator[Column]:
-    pipeline, exit_step = runtime.pipeline, _exit_step(stage, request)
+    pipeline, (_, exit_step) = runtime.pipeline, stage.steps(request)
     blank = torch.full((1, stage.positions), stage.mask_token_id, device=pipeline.device)
     refined = stage.mrf is not None
     for cut in film_steps(len(logits), exit_step, columns):

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from .checkpoint import read_json
 from .decoding.finalise import Inference, MeanField
-from .decoding.sampler import DecodingSettings, method_settings
+from .decoding.sampler import DecodingSettings, default_exit_step, method_settings
 from .errors import UserError
 from .models.mrf import MarkovRandomField
 from .models.super_resolution import SuperResolutionTransformer
@@ -102,12 +102,22 @@ class Stage:
     def mask_token_id(self) -> int:
         return self.transformer.mask_token_id
 
-    def steps(self, request: DecodingRequest) -> tuple[int, int | None]:
-        """Planned steps n and exit step k of a request here; k is None where its method's own is meant."""
+    def exit_step(self, steps: int) -> int:
+        """Where the methods that stop early stop, of so many steps, if a request does not say.
+
+        At the random field's own share of them, so that all of these methods cost the same; without one at the paper's.
+        """
+        share = None if self.mrf is None else self.mrf.config.get("exit_share")
+        if share is not None:
+            return max(1, round(share * steps))
+        return default_super_resolution_exit(steps) if self.number else default_exit_step(steps)
+
+    def steps(self, request: DecodingRequest) -> tuple[int, int]:
+        """Planned steps n and exit step k of a request here."""
         if self.number == 0:
-            return request.steps, request.exit_step
+            return request.steps, request.exit_step or self.exit_step(request.steps)
         planned = request.super_resolution_steps
-        return planned, request.super_resolution_exit_step or default_super_resolution_exit(planned)
+        return planned, request.super_resolution_exit_step or self.exit_step(planned)
 
     def settings(self, request: DecodingRequest) -> DecodingSettings:
         """The loop's settings for a request."""
@@ -117,6 +127,7 @@ class Stage:
         if self.number:
             options["guidance_scale"] = request.super_resolution_guidance_scale
             options["temperature"] = request.super_resolution_temperature
+            options["exit_temperature"] = request.super_resolution_exit_temperature
         method = "full" if self._lacks_field(request) else request.method
         return method_settings(method, *self.steps(request), **options)
 

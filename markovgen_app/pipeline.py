@@ -114,7 +114,10 @@ class MarkovGenPipeline(DiffusionPipeline):
         check_ladder(self.stages)
         self._text_encoder = text_encoder
         self.vocabulary = vocabulary or Vocabulary()
-        own = {} if mrf is None or mrf.config.finalise == "sample" else {"finalise": mrf.config.finalise}
+        best = {} if mrf is None else {name: mrf.config.get(name) for name in ("finalise", "exit_temperature")}
+        own = {name: value for name, value in best.items() if value != DecodingRequest.model_fields[name].default}
+        if mrf is not None and mrf.config.get("exit_share") is not None:
+            own["method"] = "markovgen"
         self.defaults = {**own, **(defaults or {})}
         self._works_on: torch.device | None = None
         self._noun_states: Tensor | None = None
@@ -342,12 +345,17 @@ class MarkovGenPipeline(DiffusionPipeline):
         return lines
 
     def settled(self, request: RequestT) -> RequestT:
-        """A request with the checkpoint's size and defaults where neither it nor its kind of request says otherwise."""
+        """A request with the checkpoint's size and defaults where neither it nor its kind of request says otherwise.
+
+        A checkpoint's own method is for pictures from words, which is what it was measured on.
+        """
         own, common = type(request).model_fields, DecodingRequest.model_fields
         missing = {
             name: value
             for name, value in self.defaults.items()
-            if name not in request.model_fields_set and own[name].default == common[name].default
+            if name not in request.model_fields_set
+            and own[name].default == common[name].default
+            and (name != "method" or isinstance(request, GenerateRequest))
         }
         if isinstance(request, GenerateRequest) and request.size is None:
             missing["size"] = self.sizes[-1]

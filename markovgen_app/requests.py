@@ -53,11 +53,17 @@ class DecodingRequest(BaseModel):
     method: Method = Field(default="full", description="how the tokens are decoded")
     steps: int = Field(default=24, ge=1, le=256, description="planned decoding steps n")
     exit_step: int | None = Field(
-        default=None, ge=1, le=256, description="stop after this step k; three quarters of the steps if not given"
+        default=None,
+        ge=1,
+        le=256,
+        description="stop after this step k; the random field's own, or three quarters of the steps, if not given",
     )
     guidance_scale: float = Field(default=3.0, ge=0, le=30, description="how strongly the text pulls; 1 is no guidance")
     guidance_ramp: bool = Field(default=True, description="ramp the guidance up over the steps, as Muse does")
     temperature: float = Field(default=1.0, ge=0, le=10, description="of the token draws; 0 takes the likeliest token")
+    exit_temperature: float | None = Field(
+        default=None, ge=0, le=10, description="of the draws at the exit step; the temperature if not given"
+    )
     choice_temperature: float = Field(default=4.5, ge=0, le=100, description="noise on which tokens are kept first")
     top_k: int | None = Field(default=None, ge=1, description="draw among the k likeliest tokens only")
     order: Order = Field(default="confidence", description="which tokens are decided first")
@@ -75,13 +81,19 @@ class DecodingRequest(BaseModel):
         default=8, ge=1, le=256, description="planned decoding steps of every stage above the first"
     )
     super_resolution_exit_step: int | None = Field(
-        default=None, ge=1, le=256, description="stop those stages after this step; 3 of 8 of their steps if not given"
+        default=None,
+        ge=1,
+        le=256,
+        description="stop those stages after this step; the field's own, or 3 of 8, if not given",
     )
     super_resolution_guidance_scale: float = Field(
         default=1.0, ge=0, le=30, description="how strongly the text pulls in those stages; 1 is no guidance"
     )
     super_resolution_temperature: float = Field(
         default=0.7, ge=0, le=10, description="of the token draws in those stages; 0 takes the likeliest token"
+    )
+    super_resolution_exit_temperature: float | None = Field(
+        default=None, ge=0, le=10, description="of the draws at their exit step; that temperature if not given"
     )
     seed: int | None = Field(
         default=None, ge=0, le=MAX_SEED, description="the same seed gives the same picture; random if not given"

@@ -120,6 +120,20 @@ def test_three_of_eight_is_the_default_exit() -> None:
     assert [default_super_resolution_exit(steps) for steps in (1, 2, 4, 8, 16)] == [1, 1, 2, 3, 6]
 
 
+def test_a_field_says_where_its_stage_is_left() -> None:
+    """And all methods that stop early stop there, in that stage alone."""
+    ladder = tiny_ladder()
+    assert ladder.super_resolution_mrf is not None
+    ladder.super_resolution_mrf.register_to_config(exit_share=0.5)
+    assert [ladder.stage(0).exit_step(24), ladder.stage(1).exit_step(8), ladder.stage(1).exit_step(1)] == [18, 4, 1]
+    for method in ("early-exit", "markovgen"):
+        request = GenerateRequest(prompt="a panda", method=method, seed=1)  # type: ignore[arg-type]
+        assert [stage.settings(request).exit_step for stage in ladder.stages] == [18, 4]
+        asked = request.model_copy(update={"super_resolution_exit_step": 2})
+        assert ladder.stage(1).settings(asked).exit_step == 2
+    assert "method" not in tiny_ladder().defaults, "the base's field says which method is the checkpoint's own"
+
+
 def test_the_field_of_each_stage_has_its_own_word(pipeline: MarkovGenPipeline) -> None:
     early, markov = (steps_of(pipeline, method=method)[0] for method in ("early-exit", "markovgen"))
     finals = [event for event in markov if event.step.final]

@@ -16,6 +16,7 @@ from builders import (
     tiny_transformer,
     tiny_vocabulary,
 )
+from PIL import Image
 
 from markovgen_app.decoding.sampler import FINALISE, METHODS
 from markovgen_app.errors import UserError
@@ -23,7 +24,7 @@ from markovgen_app.events import Result, StepEvent
 from markovgen_app.models.mrf import MarkovRandomField
 from markovgen_app.models.text import TextEncoder
 from markovgen_app.pipeline import MarkovGenPipeline
-from markovgen_app.requests import GenerateRequest
+from markovgen_app.requests import GenerateRequest, InpaintRequest
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,12 @@ def test_the_field_decides_the_tokens_that_the_early_exit_guesses(pipeline: Mark
     for before, after in zip(early.frames[:-1], refined.frames[:-1], strict=True):
         assert before.equal(after)
     assert not early.frames[-1].equal(refined.frames[-1])
-    others = [{"mrf_iterations": 1}, {"mrf_clamp": False}, *({"finalise": how} for how in FINALISE[1:])]
+    others = [
+        {"mrf_iterations": 1},
+        {"mrf_clamp": False},
+        {"exit_temperature": 0.0},
+        *({"finalise": how} for how in FINALISE[1:]),
+    ]
     for other in others:
         changed = pipeline("a panda", method="markovgen", **fields, **other)
         assert not changed.frames[-1].equal(refined.frames[-1]), other
@@ -113,10 +119,12 @@ def test_a_field_without_weights_is_the_early_exit_bit_for_bit(finalise: str) ->
 
 def test_a_field_says_how_exits_are_finalised_and_how_often_it_is_asked() -> None:
     told = tiny_field()
-    told.register_to_config(finalise="decimate", iterations=2)
+    told.register_to_config(finalise="decimate", exit_temperature=0.25, iterations=2)
     pipeline = MarkovGenPipeline(tiny_transformer(), tiny_tokenizer(), text_encoder(), mrf=told)
     asked = GenerateRequest(prompt="a panda", method="markovgen")
-    assert pipeline.settled(asked).finalise == "decimate"
+    assert pipeline.settled(asked).finalise == "decimate" and pipeline.settled(asked).exit_temperature == 0.25
+    own = GenerateRequest(prompt="a panda", method="markovgen", exit_temperature=None)
+    assert pipeline.settled(own).exit_temperature is None
     assert pipeline.settled(asked.model_copy(update={"finalise": "sample"})).finalise == "sample"
     assert pipeline.decoding_settings(asked).mrf_iterations == 2
     assert pipeline.decoding_settings(asked.model_copy(update={"mrf_iterations": 5})).mrf_iterations == 5
@@ -125,6 +133,21 @@ def test_a_field_says_how_exits_are_finalised_and_how_often_it_is_asked() -> Non
     assert not usual.frames[-1].equal(rounds.frames[-1]), "more strides, another picture"
     assert usual.frames[-1].equal(pipeline("a panda", **exit_step, finalise="decimate").frames[-1])
     assert not usual.frames[-1].equal(pipeline("a panda", **exit_step, finalise="sample").frames[-1])
+
+
+def test_a_field_that_says_where_to_leave_the_steps_is_used_unless_a_request_says_otherwise() -> None:
+    field = tiny_field()
+    field.register_to_config(exit_share=0.25)
+    pipeline = MarkovGenPipeline(tiny_transformer(), tiny_tokenizer(), text_encoder(), mrf=field)
+    (made,) = pipeline("a panda", steps=8, seed=0).images
+    assert (made.method, made.transformer_calls) == ("markovgen", 2)
+    (full,) = pipeline("a panda", steps=8, seed=0, method="full").images
+    assert (full.method, full.transformer_calls) == ("full", 8)
+    picture = Image.new("RGB", (32, 32))
+    part = InpaintRequest(prompt="a panda", image=picture, rectangle=(0, 0, 20, 20), method="early-exit")
+    assert pipeline.settled(part.model_copy(update={"method": "full"})).method == "full"
+    unsaid = InpaintRequest(prompt="a panda", image=picture, rectangle=(0, 0, 20, 20))
+    assert pipeline.settled(unsaid).method == "full", "it was not measured on parts of pictures"
 
 
 def test_without_a_field_markovgen_is_refused_in_one_line() -> None:

@@ -41,14 +41,16 @@ class DecodingSettings:
         guidance_scale: 1 is no guidance (see `guidance.guide`).
         guidance_ramp: ramp the guidance linearly as Muse does, instead of keeping it constant.
         temperature: of the token draw; 0 takes the most likely token.
+        exit_temperature: the same for the draws at `exit_step`; None: `temperature`. What is drawn there is not looked
+            at again by the transformer, which is why less chance can be better.
         choice_temperature: of the Gumbel noise on the log confidence, annealed linearly to 0 at step n; MaskGIT's
             default. Not used by fixed orders.
         top_k: draw among the k most likely tokens only; None: among all.
         order: "confidence" or a name in `order.ORDERS`.
         finalise: how the tokens left at `exit_step` are taken, with a random field or without one:
-            sample   drawn independently at `temperature`, like those of any step
+            sample   drawn independently at `exit_temperature`
             argmax   the likeliest
-            perturb  the likeliest once Gumbel noise · `temperature` is on the logits, before the field sees them
+            perturb  the likeliest once Gumbel noise · `exit_temperature` is on the logits, before the field sees them
                      (perturb and MAP, Papandreou and Yuille, ICCV 2011): the noise that decides a token is heard by
                      its neighbours too, so they agree on one draw. The same as sample without a field.
             decimate a few at a time, as in the steps that are left, but with the field in place of the transformer
@@ -71,6 +73,7 @@ class DecodingSettings:
     order: str = CONFIDENCE
     finalise: str = "sample"
     mrf_iterations: int | None = None
+    exit_temperature: float | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -81,9 +84,9 @@ class DecodingSettings:
             raise UserError(f"Mean-field iterations must be 1 or more, not {self.mrf_iterations}.")
         if self.top_k is not None and self.top_k < 1:
             raise UserError(f"Top-k must be 1 or more (or empty), not {self.top_k}.")
-        for name in ("guidance_scale", "temperature", "choice_temperature"):
+        for name in ("guidance_scale", "temperature", "choice_temperature", "exit_temperature"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
+            if value is not None and not (math.isfinite(value) and value >= 0):
                 raise UserError(f"{name.replace('_', ' ').capitalize()} must be 0 or more, not {value}.")
         if self.schedule not in SCHEDULES:
             raise UserError(f"No schedule is called {self.schedule!r}: choose one of {', '.join(SCHEDULES)}.")
@@ -258,15 +261,13 @@ def decode(
         final = step == last
         logits = tokens_to_logits(tokens, step).float()
         finalise = settings.finalise if step == settings.exit_step else "sample"
+        own = settings.exit_temperature if step == settings.exit_step else None
+        temperature = settings.temperature if own is None else own
         noise: Tensor | None = None
-        if settings.temperature > 0 and finalise != "argmax":
+        if temperature > 0 and finalise != "argmax":
             cut = settings.top_k is not None and finalise == "sample"
             width = min(settings.top_k or logits.shape[2], logits.shape[2]) if cut else logits.shape[2]
-            noise = (
-                scheme.token_noise(mask, undecided_by_step[step - 1], width)
-                .mul_(settings.temperature)
-                .to(logits.device)
-            )
+            noise = scheme.token_noise(mask, undecided_by_step[step - 1], width).mul_(temperature).to(logits.device)
         drawn, log_probability = draw_tokens(logits, mask, noise, settings.top_k)
         unary: Tensor | None = None
         plain: Tensor | None = None

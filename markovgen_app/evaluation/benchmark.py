@@ -28,7 +28,7 @@ from ..decoding.sampler import DecodingSettings, decode, default_exit_step
 from ..decoding.schedule import mask_counts
 from ..errors import UserError
 from ..events import Result
-from ..ladder import Stage, default_super_resolution_exit
+from ..ladder import Stage
 from ..methods import COMPARED
 from ..models.mrf import MarkovRandomField
 from ..models.text import TextStates
@@ -84,8 +84,7 @@ def measure_components(pipeline: MarkovGenPipeline) -> dict[str, float]:
         components[f"{name}_step_ms"] = 1e3 * step_seconds
         if stage.mrf is not None:
             steps = 8 if stage.number else 24
-            exit_step = default_super_resolution_exit(steps) if stage.number else default_exit_step(steps)
-            inference_seconds, exit_seconds = field_seconds(stage.mrf, device, steps, exit_step)
+            inference_seconds, exit_seconds = field_seconds(stage.mrf, device, steps, stage.exit_step(steps))
             components |= {f"{name}_mrf_ms": 1e3 * inference_seconds, f"{name}_exit_ms": 1e3 * exit_seconds}
     components["detokenizer_ms"] = 1e3 * seconds(lambda: pipeline.tokenizer.decode(made[-1], stage.grid), device)
     return components

@@ -26,20 +26,30 @@ EARLY_EXIT = "early-exit"
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to leave the loop. `field` is "early-exit" for none; the other knobs are those of a request."""
+    """One way to leave the loop. `field` is "early-exit" for none; the other knobs are those of a request.
+
+    `temperature` is that of the exit.
+    """
 
     exit_step: int
     field: str = EARLY_EXIT
     iterations: int | None = None
     clamp: bool = True
     finalise: str = "sample"
+    temperature: float | None = None
 
     def asked_of(self, request: GenerateRequest, number: int) -> GenerateRequest:
         """The request that leaves the loop of the stage `number` like this."""
-        exit_step = "super_resolution_exit_step" if number else "exit_step"
-        how = {"mrf_iterations": self.iterations, "mrf_clamp": self.clamp, "finalise": self.finalise}
-        method = "early-exit" if self.field == EARLY_EXIT else "markovgen"
-        return request.model_copy(update={"method": method, exit_step: self.exit_step, **how})
+        of_stage = "super_resolution_" if number else ""
+        how = {
+            "method": "early-exit" if self.field == EARLY_EXIT else "markovgen",
+            f"{of_stage}exit_step": self.exit_step,
+            f"{of_stage}exit_temperature": self.temperature,
+            "mrf_iterations": self.iterations,
+            "mrf_clamp": self.clamp,
+            "finalise": self.finalise,
+        }
+        return request.model_copy(update=how)
 
 
 @torch.no_grad()

@@ -228,7 +228,7 @@ def exits_of_full(pipeline: MarkovGenPipeline, methods: Mapping[str, Mapping[str
 
     Empty where there is no such pair.
     """
-    own = {"method", "exit_step", "finalise", "mrf_iterations", "mrf_clamp"}
+    own = {"method", "exit_step", "finalise", "exit_temperature", "mrf_iterations", "mrf_clamp"}
     requests = settled_requests(pipeline, methods)
     full = next((request for request in requests.values() if request.method == "full"), None)
     found: dict[str, Variant | None] = {}
@@ -243,5 +243,7 @@ def exits_of_full(pipeline: MarkovGenPipeline, methods: Mapping[str, Mapping[str
             step = pipeline.decoding_settings(request).exit_step
             assert step is not None
             field = "mrf" if request.method == "markovgen" else EARLY_EXIT
-            found[name] = Variant(step, field, request.mrf_iterations, request.mrf_clamp, request.finalise)
+            found[name] = Variant(
+                step, field, request.mrf_iterations, request.mrf_clamp, request.finalise, request.exit_temperature
+            )
     return found if len(found) > 1 else {}

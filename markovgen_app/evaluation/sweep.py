@@ -1,4 +1,6 @@
-"""The sweep of what the MarkovGen paper leaves open: exit step, form of the field, iterations, clamping, finalising.
+"""The sweep of what the MarkovGen paper leaves open.
+
+Exit step, form of the field, iterations, clamping, how the rest is finalised and at which temperature it is drawn.
 
     markovgen sweep --fields runs/mrf/weights,runs/mrf-dense/weights --images 200
 
@@ -59,21 +61,28 @@ class Knobs:
     iterations: tuple[int, ...] = (3, 1, 2, 5, 8)
     clamp: tuple[bool, ...] = (True, False)
     finalise: tuple[str, ...] = ("perturb", "sample", "argmax", "decimate")
+    temperature: tuple[float | None, ...] = (None, 0.5, 0.25, 0.0)  # None: that of all draws
 
 
 def plan(fields: Sequence[str], knobs: Knobs, grid: bool = False) -> list[Variant]:
     """All variants to measure, baselines included; `fields` are names, the first is the centre."""
     found: dict[Variant, None] = {}
     for step in knobs.exit_steps:
-        found |= dict.fromkeys(Variant(step, finalise=how) for how in ("sample", "argmax"))
+        found |= dict.fromkeys(_plain(Variant(step, temperature=each)) for each in knobs.temperature)
         if not fields:
             continue
-        centre = Variant(step, fields[0], knobs.iterations[0], knobs.clamp[0], knobs.finalise[0])
+        lists: Sequence[Sequence[Any]] = (
+            fields,
+            knobs.iterations,
+            knobs.clamp,
+            knobs.finalise,
+            knobs.temperature,
+        )
+        centre = Variant(step, *(values[0] for values in lists))
         if grid:
-            crossed = product(fields, knobs.iterations, knobs.clamp, knobs.finalise)
-            found |= dict.fromkeys(_plain(Variant(step, *values)) for values in crossed)
+            found |= dict.fromkeys(_plain(Variant(step, *values)) for values in product(*lists))
             continue
-        for name in ("field", "iterations", "clamp", "finalise"):
+        for name in ("field", "iterations", "clamp", "finalise", "temperature"):
             values: Sequence[Any] = fields if name == "field" else getattr(knobs, name)
             for value in values:
                 knob: dict[str, Any] = {name: value}
@@ -82,8 +91,11 @@ def plan(fields: Sequence[str], knobs: Knobs, grid: bool = False) -> list[Varian
 
 
 def _plain(variant: Variant) -> Variant:
-    """With the knobs that mean something: a decimation has its tokens fixed."""
-    return replace(variant, clamp=True) if variant.finalise == "decimate" else variant
+    """With the knobs that mean something: a decimation has its tokens fixed, and without chance nothing is drawn."""
+    if variant.finalise == "decimate":
+        return replace(variant, clamp=True)
+    likeliest = variant.finalise == "argmax" or variant.temperature == 0
+    return replace(variant, finalise="argmax", temperature=0.0) if likeliest else variant
 
 
 def sweep(
@@ -191,6 +203,7 @@ def text_table(report: Mapping[str, Any]) -> str:
             "iterations",
             "clamp",
             "finalise",
+            "temperature",
             "scene-FD",
             "CMMD",
             "bigrams",
@@ -203,11 +216,12 @@ def text_table(report: Mapping[str, Any]) -> str:
         for step in {row["exit_step"] for row in report["rows"] if "exit_step" in row}
     }
     for row in report["rows"]:
-        knobs = ["–"] * 6
+        knobs = ["–"] * 7
         if "exit_step" in row:
             named = row["method"] == "markovgen"
             inner = [row["field"], str(row["iterations"]), "yes" if row["clamp"] else "no"] if named else ["–"] * 3
-            knobs = [str(row["exit_step"]), row["method"], *inner, row["finalise"]]
+            chance = "all draws'" if row["temperature"] is None else f"{row['temperature']:g}"
+            knobs = [str(row["exit_step"]), row["method"], *inner, row["finalise"], chance]
         else:
             knobs[1] = row["method"]
         mark = "best" if row["scene_fd"]["value"] == best.get(row.get("exit_step")) else ""
@@ -231,7 +245,8 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
     rows = [row for row in report["rows"] if "exit_step" in row]
     lines: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        name = f"{row['method']} ({row['finalise']})" if row["method"] == EARLY_EXIT else row["field"]
+        chance = "" if row["temperature"] is None else f" (temperature {row['temperature']:g})"
+        name = f"{row['method']}{chance}" if row["method"] == EARLY_EXIT else row["field"]
         lines.setdefault(name, []).append(row)
     for panel, measure, label in zip(
         panels, ("scene_fd", "cmmd"), ("scene-FD (lower is better)", "CMMD (lower is better)"), strict=True

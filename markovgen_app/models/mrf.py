@@ -49,7 +49,7 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
         neighbourhood: K of "directional", odd: a token hears the K × K tokens around it. The others hear all tokens.
         iterations: mean-field updates T, unless a call says otherwise.
         damping: share of the old messages in [0, 1) that an update keeps, unless a call says otherwise.
-        finalise: how an exit is best finalised with it (see `DecodingSettings`), unless a request says otherwise.
+        finalise, exit_temperature, exit_share: how, and after which share of the steps, an exit is best left to it.
 
     Raises:
         ValueError: a value is out of its range.
@@ -69,6 +69,8 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
         iterations: int = 3,
         damping: float = 0.0,
         finalise: str = "sample",
+        exit_temperature: float | None = None,
+        exit_share: float | None = None,
     ) -> None:
         super().__init__()
         if parametrisation not in PARAMETRISATIONS:
@@ -77,22 +79,20 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
             raise ValueError(f"Rank {rank} must be 1 or more, the neighbourhood {neighbourhood} odd and 3 or more.")
         self.options(iterations, damping, None)
         if parametrisation == "directional":
-            scale = (rank * (neighbourhood**2 - 1)) ** -0.5
-            spatial = torch.randn(rank, neighbourhood, neighbourhood, rank) * scale  # (d out, K, K, d in)
+            spatial = torch.randn(rank, neighbourhood, neighbourhood, rank) * (rank * (neighbourhood**2 - 1)) ** -0.5
         else:
             places = torch.cartesian_prod(*(torch.arange(float(side)) for side in grid))  # (n, 2)
             spatial = torch.exp(-torch.cdist(places, places).square() / 2) / (2 * torch.pi)  # Gaussian, σ = 1 token
         dense = parametrisation == "dense"
         sender = torch.zeros(codebook_size, codebook_size) if dense else torch.randn(codebook_size, rank) * rank**-0.5
-        self.spatial = nn.Parameter(spatial)  # K_r, or W^s (n, n)
+        self.spatial = nn.Parameter(spatial)  # K_r (d out, K, K, d in), or W^s (n, n)
         self.sender = nn.Parameter(sender)  # A (V, d), or the transpose of W^c (V, V)
         self.receiver = None if dense else nn.Parameter(torch.zeros(codebook_size, rank))  # B (V, d)
 
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of tokens."""
-        height, width = self.config.grid
-        return height, width
+        return self.config.grid[0], self.config.grid[1]
 
     def forward(
         self,

@@ -197,6 +197,18 @@ class MuseTransformer(TokenTransformer, ModelMixin, ConfigMixin):
             tokens, text_states, text_mask, pooled_text: as in `forward`.
             places: (B, n) long, where on the grid the tokens are, if they are not all of it.
         """
+        return self.hidden_after(tokens, text_states, text_mask, pooled_text, places)[0]
+
+    def hidden_after(
+        self,
+        tokens: Tensor,
+        text_states: Tensor,
+        text_mask: Tensor,
+        pooled_text: Tensor,
+        places: Tensor | None = None,
+        blocks: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """Last hidden states as `hidden` gives them, and those of the image tokens after so many blocks, (B, n, d)."""
         positions = self._places()
         x = F.embedding(tokens, self._embedding()) + (positions if places is None else positions[places])
         text = self.text_in(text_states.to(x.dtype))
@@ -208,9 +220,11 @@ class MuseTransformer(TokenTransformer, ModelMixin, ConfigMixin):
             length = text.shape[1]
             x = torch.cat([text, x], dim=1)  # (B, L + n, d)
             mask = F.pad(text_mask, (0, tokens.shape[1]), value=True)[:, None, None, :]  # (B, 1, 1, L + n)
-        for block in self.blocks:
+        inner = x
+        for number, block in enumerate(self.blocks, 1):
             x = block(x, pooled, mask, text, text_keys)
-        return self.out_norm(x[:, length:])
+            inner = x if number == blocks else inner
+        return self.out_norm(x[:, length:]), inner[:, length:]
 
     def forward(self, tokens: Tensor, text_states: Tensor, text_mask: Tensor, pooled_text: Tensor) -> Tensor:
         """Predict every token.

@@ -4,20 +4,29 @@ A masked token tells the others nothing but that it is there. For the first part
 therefore be left out, mask and token: the steps are cheaper, and places on objects, the ones that are hard to learn,
 can be drawn more often than scenery. The rest of the run sees whole grids, as the model does when it is used (compare
 MaskDiT, Zheng et al., arXiv 2306.09305).
+
+Tokens are a roundabout way of learning which of a caption's things belongs where: a place's token is uncertain even to
+who knows that. As scenes know what stands where, inner hidden states can be trained to say it (compare REPA, Yu et al.,
+arXiv 2410.06940, who align them with another network's): `naming`, by a linear layer that is not exported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
+from ..data.scenes import VOCABULARIES, Scene, covered
+from ..data.vocabulary import BACKGROUNDS
 from ..decoding.guidance import guided_logits
 from ..decoding.sampler import decode, method_settings
+from ..errors import UserError
 from ..models.text import TextEncoder
 from ..models.tokenizer import ImageTokenizer
 from ..models.transformer import MuseTransformer
@@ -30,11 +39,12 @@ from .masked import (
     drop_captions,
     load_text_encoder,
     load_tokenizer,
+    mask_patches,
     mask_rates,
     masked_loss,
     place_weights,
-    random_mask,
     read_captions,
+    token_loss,
     write_sheet,
 )
 from .tokens import TokenBatch, TokenSource
@@ -51,13 +61,47 @@ class BaseConfig(MaskedConfig):
     kept_until: float = Field(0.5, ge=0, le=1, description="share of the time that the first part is")
     object_weight: float = Field(3.0, gt=0, description="how much oftener a place on an object is kept than another")
     text_conditioning: Literal["prefix", "cross-attention"] = "prefix"
+    patches: float = Field(
+        0, ge=0, le=1, description="share of the masks that hide whole regions, not scattered places"
+    )
+    naming: float = Field(0, ge=0, description="weight of the loss for what stands where, told from inner states")
+    naming_block: int = Field(3, ge=1, description="number of blocks before those states")
 
     @model_validator(mode="after")
     def _places_fit(self) -> BaseConfig:
         places = (self.size // ImageTokenizer.factor) ** 2
         if self.kept_tokens is not None and self.kept_tokens > places:
             raise ValueError(f"kept_tokens is at most {places}, the places of a picture of {self.size} pixels")
+        if self.naming and self.data is not None:
+            raise ValueError(
+                "naming is for rendered scenes, which know what stands where: leave it out with own pictures"
+            )
         return self
+
+
+def things_shown(scenes: Sequence[Any], grid: tuple[int, int], names: Sequence[str]) -> Tensor:
+    """Which of `names` stands at each place, (B, n) long: an object's noun in its square, else the background.
+
+    A place is -100 (which cross-entropy leaves out) where that name is none of them; so is a picture that is no scene.
+    """
+    numbers = {name: number for number, name in enumerate(names)}
+    shown = torch.full((len(scenes), *grid), -100)
+    for row, scene in enumerate(scenes):
+        if isinstance(scene, Scene):
+            shown[row] = numbers.get(scene.background, -100)
+            for item in scene.objects:
+                square = torch.from_numpy(covered(replace(scene, objects=(item,)), grid[0]))
+                shown[row, square] = numbers.get(item.noun, -100)
+    return shown.flatten(1)  # (B, h, w) -> (B, n)
+
+
+class Learner(nn.Module):
+    """The transformer, and the layers that name what stands where, which only training needs."""
+
+    def __init__(self, model: MuseTransformer, names: int) -> None:
+        super().__init__()
+        self.model = model
+        self.naming = nn.Sequential(nn.RMSNorm(model.config.hidden_size), nn.Linear(model.config.hidden_size, names))
 
 
 def keep_places(
@@ -113,7 +157,12 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
     if config.start_from:
         codes = {"codebook_size": tokenizer.codebook_size, "levels": tokenizer.config.levels}
         model = start_from(MuseTransformer, config.start_from, config, text_width=text_encoder.width, **codes)
-    trainer = Trainer(config, model, build_optimizers(model, config.matrix_rate, config.learning_rate))
+    if config.naming and config.naming_block > len(model.blocks):
+        raise UserError(f"{config_path}: naming_block is at most the {len(model.blocks)} blocks of the transformer.")
+    names = [*(noun.name for noun in VOCABULARIES[config.vocabulary]), *BACKGROUNDS]
+    learner = Learner(model, len(names))
+    optimizers = build_optimizers(learner, config.matrix_rate, config.learning_rate, ("model.blocks.",))
+    trainer = Trainer(config, learner, optimizers)
     if resume:
         trainer.resume()
     device = trainer.device
@@ -121,7 +170,7 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
     text_encoder.to(device)
     scenes = open_pictures(config, config.size, "train")
     source = TokenSource(scenes, tokenizer, config, device)
-    forward = torch.compile(model.hidden) if config.compile else model.hidden
+    forward = torch.compile(model.hidden_after) if config.compile else model.hidden_after
 
     held_out = open_pictures(config, config.size, "tune")
     shown = [held_out[index] for index in range(64)]
@@ -131,18 +180,27 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
     def loss(batch: TokenBatch, number: int) -> tuple[Tensor, dict[str, Tensor | float]]:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
         (tokens,) = batch.tokens
-        count, n = tokens.shape
-        mask = random_mask(mask_rates(count, config.full_mask_share, generator), n, generator).to(device)
+        rates = mask_rates(len(tokens), config.full_mask_share, generator)
+        mask = mask_patches(rates, model.grid, config.patches, generator).to(device)
         text = read_captions(text_encoder, drop_captions(batch.captions, config.drop_text, generator))
-        places: tuple[Tensor, ...] = ()
+        kept = None
         if config.kept_tokens is not None and trainer.minutes < config.kept_until * config.minutes:
             kept = keep_places(batch.scenes, model.grid, config.kept_tokens, config.object_weight, generator).to(device)
-            tokens, mask, places = tokens.gather(1, kept), mask.gather(1, kept), (kept,)
-        value = masked_loss(model, tokens, mask, text, *places, hidden_states=forward)
-        return value, {"loss": value.detach()}
+            tokens, mask = tokens.gather(1, kept), mask.gather(1, kept)
+        seen = tokens.masked_fill(mask, model.mask_token_id)
+        hidden, inner = forward(seen, text.states, text.mask, text.pooled, kept, config.naming_block)
+        value = token_loss(model, hidden, tokens, mask)
+        told: dict[str, Tensor | float] = {"loss": value.detach()}
+        if config.naming:
+            shown_here = things_shown(batch.scenes, model.grid, names).to(device)
+            shown_here = shown_here if kept is None else shown_here.gather(1, kept)
+            naming = F.cross_entropy(learner.naming(inner).flatten(0, 1).float(), shown_here.flatten())
+            told["naming"] = naming.detach()
+            value = value + config.naming * naming
+        return value, told
 
     def on_checkpoint() -> None:
-        average: MuseTransformer = trainer.average  # type: ignore[assignment]
+        average: MuseTransformer = trainer.average.model  # type: ignore[assignment]
         everything = torch.ones_like(held_out_tokens, dtype=torch.bool)
         with torch.no_grad():
             with_text, without_text = (

@@ -92,6 +92,24 @@ def random_mask(rates: Tensor, positions: int, generator: torch.Generator) -> Te
     return rank < counts[:, None]
 
 
+def mask_patches(
+    rates: Tensor, grid: tuple[int, int], share: float, generator: torch.Generator, coarse: int = 4
+) -> Tensor:
+    """Masks of `random_mask`'s counts, (B, n); with probability `share` a row's are regions: where smooth noise is low.
+
+    Decoding commits the surest tokens first, which stand together: a model that has only seen scattered ones never
+    met one thing drawn and its neighbour not begun, and draws the first one twice.
+
+    Args:
+        coarse: cells a side of the noise before it is interpolated.
+    """
+    scattered = random_mask(rates, grid[0] * grid[1], generator)
+    noise = torch.randn(len(rates), 1, coarse, coarse, generator=generator)
+    smooth = F.interpolate(noise, grid, mode="bicubic").flatten(1)  # (B, 1, h, w) -> (B, n)
+    regions = smooth.argsort(dim=1).argsort(dim=1) < scattered.sum(dim=1, keepdim=True)
+    return torch.where(torch.rand(len(rates), 1, generator=generator) < share, regions, scattered)
+
+
 def place_weights(scenes: Sequence[Any], grid: tuple[int, int], weight: float) -> Tensor:
     """How likely a place is to be looked at, (B, n): `weight` on a scene's objects, if it has any, 1 elsewhere."""
     weights = torch.ones(len(scenes), grid[0] * grid[1])
@@ -124,6 +142,11 @@ def build_optimizers(
     return [Muon(matrices, matrix_rate), adam]
 
 
+def token_loss(model: TokenModel, hidden: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy of the masked tokens in nats a token; hidden (B, n, d), tokens (B, n) long, mask (B, n) bool."""
+    return F.cross_entropy(model.logits(hidden[mask]).float(), tokens[mask])
+
+
 def masked_loss(
     model: TokenModel,
     tokens: Tensor,
@@ -132,7 +155,7 @@ def masked_loss(
     *context: Tensor,
     hidden_states: Callable[..., Tensor] | None = None,
 ) -> Tensor:
-    """Cross-entropy of the masked tokens in nats a token.
+    """`token_loss` of what the model makes of the tokens that are not masked.
 
     Args:
         tokens, mask: (B, n) long, and bool.
@@ -141,7 +164,7 @@ def masked_loss(
     """
     seen = tokens.masked_fill(mask, model.mask_token_id)
     hidden = (hidden_states or model.hidden)(seen, text.states, text.mask, text.pooled, *context)
-    return F.cross_entropy(model.logits(hidden[mask]).float(), tokens[mask])
+    return token_loss(model, hidden, tokens, mask)
 
 
 def write_sheet(pictures: Sequence[np.ndarray], columns: int, path: Path) -> None:

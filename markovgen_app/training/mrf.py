@@ -84,6 +84,10 @@ class MrfConfig(PicturesConfig):
     finalise: Finalise = Field(
         "sample", description="how exits are finalised with the field, if a request does not say"
     )
+    exit_temperature: float | None = Field(None, ge=0, description="of the draws there; the temperature of all draws")
+    exit_share: float | None = Field(
+        None, gt=0, le=1, description="share of the steps after which pictures are left to the field; then the default"
+    )
     learning_rate: float = Field(2e-3, gt=0, description="Adam's")
     stages: list[Stage] = Field(min_length=1)
     steps_planned: int | None = Field(None, ge=1, description="steps n to sample states from; as the model decodes")
@@ -235,6 +239,8 @@ def train(config_path: Path, resume: bool = False, model: str | None = None, dat
         config.iterations,
         config.damping,
         config.finalise,
+        config.exit_temperature,
+        config.exit_share,
     )
     if config.start_from is not None:
         copy_weights(load_field(config.start_from), field)

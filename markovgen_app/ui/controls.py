@@ -19,10 +19,12 @@ _CONFIDENT = ("full", "early-exit", "markovgen", "rescheduled")
 NOT_FOR_ALL: Mapping[str, Sequence[str]] = {
     "exit_step": _SHORT,
     "super_resolution_exit_step": _SHORT,
+    "super_resolution_exit_temperature": ("early-exit", "markovgen"),
     "order": _CONFIDENT,
     "schedule": _CONFIDENT,
     "choice_temperature": _CONFIDENT,
     "finalise": ("early-exit", "markovgen"),
+    "exit_temperature": ("early-exit", "markovgen"),
     "mrf_iterations": ("markovgen",),
     "mrf_clamp": ("markovgen",),
 }
@@ -34,14 +36,17 @@ _FINER = {
     "super_resolution_exit_step",
     "super_resolution_guidance_scale",
     "super_resolution_temperature",
+    "super_resolution_exit_temperature",
 }
 _NOT_IN_ROUNDS = {
     "exit_step",
     "super_resolution_exit_step",
+    "super_resolution_exit_temperature",
     "order",
     "schedule",
     "choice_temperature",
     "finalise",
+    "exit_temperature",
     "guidance_ramp",
 }
 """Fields that say nothing within the rounds of an edit, of one step each."""
@@ -59,8 +64,10 @@ _IN_WORDS = {
     "super_resolution_exit_step": "After this step of them the methods that stop early stop.",
     "super_resolution_guidance_scale": "How strongly the words pull while detail is added; 1 is no guidance.",
     "super_resolution_temperature": "Of the draws while detail is added; 0 takes the likeliest.",
+    "super_resolution_exit_temperature": "Of the draws at that exit; 0 takes the likeliest.",
     "exit_step": "After this step the methods that stop early stop.",
     "finalise": "How the tokens that no step has decided are taken at the exit.",
+    "exit_temperature": "Of their draws; 0 takes the likeliest. Empty: the temperature.",
     "mrf_iterations": "How often tokens hear their neighbours before they are taken.",
     "mrf_clamp": (
         "The random field takes decided tokens at their word. Off, it doubts them like all others; they stay as they"
@@ -179,11 +186,16 @@ def advanced_options(
         first = {**options("size"), "value": pipeline.sizes[-1]}
         return gr.Radio(sides, label="Size", elem_classes="mg-wide", **first)
 
+    def exit_of(number: int) -> str:
+        """Where a stage stops early if nothing is typed, such as "12 of 24"."""
+        steps = fields["super_resolution_steps" if number else "steps"].default
+        return f"{pipeline.stage(number).exit_step(steps)} of {steps}"
+
     own = "" if pipeline.mrf is None else f"{pipeline.mrf.config.iterations}, the field's own"
     controls: dict[str, Callable[[], gr.components.Component]] = {
         "negative_prompt": negative,
         "steps": lambda: number("steps", "Steps", 1, 0),
-        "exit_step": lambda: optional("exit_step", "Exit step", "three quarters"),
+        "exit_step": lambda: optional("exit_step", "Exit step", exit_of(0)),
         "guidance_scale": lambda: number("guidance_scale", "Guidance", 0.5),
         "temperature": lambda: number("temperature", "Temperature", 0.05),
         "choice_temperature": lambda: number("choice_temperature", "Order noise", 0.5),
@@ -191,16 +203,22 @@ def advanced_options(
         "order": lambda: choice("order", "Order"),
         "schedule": lambda: choice("schedule", "Schedule"),
         "finalise": lambda: choice("finalise", "Tokens left at the exit", _FINALISE),
+        "exit_temperature": lambda: optional("exit_temperature", "Temperature at the exit", "the temperature"),
         "mrf_iterations": lambda: optional("mrf_iterations", "Rounds of the random field", own),
         "mrf_clamp": lambda: switch("mrf_clamp", "Trust decided tokens"),
         "guidance_ramp": lambda: switch("guidance_ramp", "Guidance ramp"),
         "size": size,
         "super_resolution_steps": lambda: number("super_resolution_steps", "Steps for detail", 1, 0),
-        "super_resolution_exit_step": lambda: optional("super_resolution_exit_step", "Exit step for detail", "3 of 8"),
+        "super_resolution_exit_step": lambda: optional(
+            "super_resolution_exit_step", "Exit step for detail", exit_of(1)
+        ),
         "super_resolution_guidance_scale": lambda: number(
             "super_resolution_guidance_scale", "Guidance for detail", 0.5
         ),
         "super_resolution_temperature": lambda: number("super_resolution_temperature", "Temperature for detail", 0.05),
+        "super_resolution_exit_temperature": lambda: optional(
+            "super_resolution_exit_temperature", "Temperature at that exit", "the temperature for detail"
+        ),
     }
     left_out = _NOT_IN_ROUNDS if issubclass(kind, EditRequest) else set()
     if len(pipeline.sizes) == 1:

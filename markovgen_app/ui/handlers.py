@@ -150,12 +150,14 @@ class Handlers(ABC):
             return {self.notice: notice_html(str(error))}
 
     def settings(self, fields: Mapping[str, Any]) -> Components:
-        """The controls' values for a request's fields.
+        """The controls' values for a request's fields; where these name no method, such as in a link to a prompt alone,
+        the rest is as the weights are best asked.
 
         Raises:
             UserError: one line on the first field that is wrong.
         """
         request = request_from(fields)
+        request = request if "method" in fields else self.runtime.pipeline.settled(request)
         self.check_method(request.method)
         if request.size not in self.runtime.pipeline.sizes:
             request = request.model_copy(update={"size": self.runtime.pipeline.sizes[-1]})

@@ -82,6 +82,7 @@ def any_settings(draw: st.DrawFn) -> DecodingSettings:
         exit_step=draw(st.none() | st.integers(1, steps)),
         schedule=draw(st.sampled_from(sorted(SCHEDULES))),
         temperature=draw(st.sampled_from([0.0, 0.5, 1.0, 2.0])),
+        exit_temperature=draw(st.sampled_from([None, 0.0, 0.5])),
         choice_temperature=draw(st.sampled_from([0.0, 4.5])),
         top_k=draw(st.none() | st.integers(1, CODES + 3)),
         order=draw(st.sampled_from([CONFIDENCE, *sorted(ORDERS)])),
@@ -164,7 +165,7 @@ def test_other_seeds_give_other_tokens() -> None:
 def test_early_exit_is_the_full_run_cut_short_with_its_predictions(
     unknown: list[int], settings: DecodingSettings
 ) -> None:
-    tokens, settings = partly_masked(unknown), dataclasses.replace(settings, finalise="sample")
+    tokens, settings = partly_masked(unknown), dataclasses.replace(settings, finalise="sample", exit_temperature=None)
     full = run(tokens, dataclasses.replace(settings, exit_step=None))
     cut = run(tokens, settings)
     assert cut[-1].tokens.equal(full[len(cut) - 1].predicted)
@@ -186,9 +187,26 @@ def test_top_k_is_respected(top_k: int, settings: DecodingSettings, seed: int) -
 @given(settings=any_settings())
 def test_cold_sampling_and_top_1_take_the_most_likely(settings: DecodingSettings) -> None:
     tokens = partly_masked([POSITIONS])
-    for changes in ({"temperature": 0.0}, {"top_k": 1}):
+    for changes in ({"temperature": 0.0, "exit_temperature": None}, {"top_k": 1}):
         first = run(tokens, dataclasses.replace(settings, **changes))[0]
         assert first.predicted.equal(first.logits.argmax(-1))
+
+
+@given(settings=any_settings(), chance=st.sampled_from([0.0, 0.5]))
+def test_the_exit_may_be_drawn_at_a_temperature_of_its_own(settings: DecodingSettings, chance: float) -> None:
+    """What is drawn before is the same; without chance the likeliest are taken, with some as at that temperature."""
+    tokens = partly_masked([POSITIONS])
+    settings = dataclasses.replace(settings, steps=6, exit_step=3)
+    usual, own = (run(tokens, dataclasses.replace(settings, exit_temperature=heat)) for heat in (None, chance))
+    assert all(one.predicted.equal(other.predicted) for one, other in zip(usual[:2], own[:2], strict=True))
+    likeliest = own[2].predicted.equal(own[1].tokens.where(~own[1].mask, own[2].logits.argmax(-1)))
+    assert likeliest or chance
+    at = dataclasses.replace(settings, steps=1, exit_step=1, finalise="sample")
+    alone, told = (
+        run(tokens, dataclasses.replace(at, **how))[-1].predicted
+        for how in ({"temperature": chance, "exit_temperature": None}, {"temperature": 7.0, "exit_temperature": chance})
+    )
+    assert alone.equal(told)
 
 
 @pytest.mark.parametrize("order", sorted(ORDERS))
@@ -463,6 +481,7 @@ def test_methods_are_presets_of_one_loop() -> None:
         {"exit_step": 0},
         {"top_k": 0},
         {"temperature": -1.0},
+        {"exit_temperature": -0.1},
         {"guidance_scale": float("nan")},
         {"choice_temperature": float("inf")},
         {"schedule": "cubist"},

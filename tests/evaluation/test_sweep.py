@@ -27,7 +27,7 @@ from markovgen_app.models.mrf import MarkovRandomField
 from markovgen_app.pipeline import MarkovGenPipeline
 from markovgen_app.requests import GenerateRequest
 
-KNOBS = Knobs((2, 4), (2, 1), (True, False), ("perturb", "sample", "argmax"))
+KNOBS = Knobs((2, 4), (2, 1), (True, False), ("perturb", "sample", "argmax"), (None, 0.0))
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,12 @@ def test_the_plan_turns_one_knob_at_a_time() -> None:
     variants = plan(["a", "b"], KNOBS)
     assert len(variants) == len(set(variants))
     per_step = Counter(variant.exit_step for variant in variants)
-    assert per_step == {2: 8, 4: 8}
+    assert per_step == {2: 8, 4: 8}  # argmax is what no chance leaves
     centre = Variant(2, "a", 2, True, "perturb")
     for variant in variants[: per_step[2]]:
         if variant.field != EARLY_EXIT:
-            same = [getattr(variant, n) == getattr(centre, n) for n in ("field", "iterations", "clamp", "finalise")]
+            same = [getattr(variant, n) == getattr(centre, n) for n in ("field", "iterations", "clamp")]
+            same.append((variant.finalise, variant.temperature) == (centre.finalise, centre.temperature))
             assert sum(same) >= 3
 
 
@@ -70,7 +71,7 @@ def test_every_variant_is_the_picture_of_its_request(pipeline: MarkovGenPipeline
     whole, taken = finalised(pipeline, {"mrf": pipeline.mrf}, variants, request)
     assert whole.equal(pipeline("a panda", seed=5, **fields).frames[-1][0])
     for variant, tokens in zip(variants, taken, strict=True):
-        knobs = {"exit_step": variant.exit_step, "finalise": variant.finalise}
+        knobs = {"exit_step": variant.exit_step, "finalise": variant.finalise, "exit_temperature": variant.temperature}
         if variant.field == "mrf":
             knobs |= {"mrf_iterations": variant.iterations, "mrf_clamp": variant.clamp, "method": "markovgen"}
         else:
@@ -93,6 +94,7 @@ def test_every_variant_of_a_finer_stage_refines_the_tokens_of_one_base_run(optio
     texts = text_encoder().encode(["a panda", ""])
     for variant, tokens in zip(variants, taken, strict=True):
         knobs: dict[str, Any] = {"super_resolution_exit_step": variant.exit_step, "finalise": variant.finalise}
+        knobs["super_resolution_exit_temperature"] = variant.temperature
         if variant.field == "mrf":
             knobs |= {"mrf_iterations": variant.iterations, "mrf_clamp": variant.clamp, "method": "markovgen"}
         else:
@@ -110,14 +112,14 @@ def test_every_variant_of_a_finer_stage_refines_the_tokens_of_one_base_run(optio
 def test_a_finer_stage_is_measured_by_its_own_pictures() -> None:
     ladder, scorer = tiny_ladder(), tiny_scorer()
     assert ladder.super_resolution_mrf is not None
-    variants = plan(["mrf"], Knobs((2,), (1,), (True,), ("sample",)))
+    variants = plan(["mrf"], Knobs((2,), (1,), (True,), ("sample",), (None, 0.5)))
     report = module.plain(
         module.sweep(
             ladder, {"mrf": ladder.super_resolution_mrf}, scorer, variants, 2, options={"super_resolution_steps": 3},
             references=4, draws=4, number=1,
         )
     )  # fmt: skip
-    assert report["stage"] == 1 and len(report["rows"]) == 4
+    assert report["stage"] == 1 and len(report["rows"]) == 5
     assert "Exits of stage 1" in module.text_table(report)
     with pytest.raises(UserError, match="no stage 2"):
         finalised(ladder, {}, [], GenerateRequest(prompt="a panda", seed=0), 2)
@@ -156,13 +158,13 @@ def test_the_defaults_of_a_finer_stage_are_sensible_for_eight_steps(
 
 def test_the_report_has_a_row_a_variant(pipeline: MarkovGenPipeline, tmp_path: Path) -> None:
     assert pipeline.mrf is not None
-    variants = plan(["mrf"], Knobs((2, 4), (1,), (True,), ("sample",)))
+    variants = plan(["mrf"], Knobs((2, 4), (1,), (True,), ("sample",), (None,)))
     scorer = tiny_scorer()
     report = module.plain(
         module.sweep(pipeline, {"mrf": pipeline.mrf}, scorer, variants, 4, options={"steps": 6}, references=8, draws=10)
     )
     json.dumps(report)
-    assert [row["method"] for row in report["rows"]] == ["full", *["early-exit", "early-exit", "markovgen"] * 2]
+    assert [row["method"] for row in report["rows"]] == ["full", *["early-exit", "markovgen"] * 2]
     for row in report["rows"]:
         for measure in module.MEASURES:
             assert row[measure]["low"] <= row[measure]["value"] <= row[measure]["high"]

@@ -50,6 +50,20 @@ def test_places_say_where_tokens_are(model):
     assert part.shape == (2, 5, 32) and not torch.allclose(part, whole[:, :5], atol=1e-3)
 
 
+def test_inner_states_are_those_after_so_many_blocks(model):
+    """The last blocks say nothing about them, the first ones do; the last states are as ever."""
+    given = inputs()
+    last, inner = model.hidden_after(*given, blocks=1)
+    assert last.equal(model.hidden(*given)) and inner.shape == last.shape
+    assert not inner.equal(model.hidden_after(*given)[1]), "after no block they are the embeddings"
+    with torch.no_grad():
+        model.blocks[1].up.weight.add_(1)
+    assert inner.equal(model.hidden_after(*given, blocks=1)[1]) and not last.equal(model.hidden(*given))
+    with torch.no_grad():
+        model.blocks[0].up.weight.add_(1)
+    assert not inner.equal(model.hidden_after(*given, blocks=1)[1])
+
+
 def test_rows_of_a_batch_do_not_see_each_other(model):
     tokens, states, mask, pooled = inputs()
     alone = model(tokens[:1], states[:1], mask[:1], pooled[:1])

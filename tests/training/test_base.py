@@ -1,6 +1,7 @@
 """Masking, text dropping and token sources of the base stage; a tiny run from start to exported weights."""
 
 import itertools
+import json
 import math
 
 import pytest
@@ -12,7 +13,7 @@ from markovgen_app.data.scenes import Scene, SceneDataset, SceneObject
 from markovgen_app.errors import UserError
 from markovgen_app.models.tokenizer import ImageTokenizer
 from markovgen_app.models.transformer import MuseTransformer
-from markovgen_app.training import base, tokens
+from markovgen_app.training import base, masked, tokens
 
 
 def generator(seed=0):
@@ -32,9 +33,9 @@ def test_the_asked_share_is_fully_masked():
 
 def test_masks_have_the_asked_size_and_at_least_one_token():
     rates = torch.tensor([0.0, 0.25, 0.5, 1.0])
-    mask = base.random_mask(rates, 16, generator())
+    mask = masked.random_mask(rates, 16, generator())
     assert mask.sum(dim=1).tolist() == [1, 4, 8, 16]
-    many = base.random_mask(torch.full((4000,), 0.25), 16, generator()).float().mean(dim=0)
+    many = masked.random_mask(torch.full((4000,), 0.25), 16, generator()).float().mean(dim=0)
     assert (many - 0.25).abs().max() < 0.04
 
 
@@ -154,17 +155,59 @@ def test_places_on_objects_are_kept_more_often():
     assert share[4000:].mean(dim=0).sub(12 / 64).abs().max() < 0.03
 
 
+def test_masks_of_regions_are_as_large_and_stand_together():
+    rates = torch.full((400,), 0.3)
+    scattered, regions = (base.mask_patches(rates, (16, 16), share, generator()) for share in (0.0, 1.0))
+    assert scattered.equal(masked.random_mask(rates, 256, generator())), "none asked for, none made"
+
+    def border(masks):
+        grid = masks.unflatten(1, (16, 16)).float()  # (B, n) -> (B, 16, 16)
+        return grid.diff(dim=2).abs().sum(dim=(1, 2)).mean()
+
+    assert regions.sum(dim=1).equal(scattered.sum(dim=1)) and border(regions) < border(scattered) / 4
+    assert (regions.float().mean(dim=0) - 0.3).abs().max() < 0.12, "anywhere on the grid"
+    some = base.mask_patches(torch.full((4000,), 0.3), (16, 16), 0.25, generator())
+    broken = some.unflatten(1, (16, 16)).float().diff(dim=2).abs().sum(dim=(1, 2)) > border(scattered) / 2
+    assert 1 - broken.float().mean() == pytest.approx(0.25, abs=0.03)
+    assert base.mask_patches(torch.ones(3), (16, 16), 0.5, generator()).all()
+
+
+def test_what_stands_where_is_named():
+    one, other = SceneObject("panda", 0.25, 0.25, 0.5), SceneObject("pizza", 0.75, 0.75, 0.5)
+    scene = Scene((one, other), "snow", 0, None, "pair")
+    found = base.things_shown([scene, object()], (4, 4), ["panda", "snow", "owl"]).unflatten(1, (4, 4))
+    assert found[0].tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [1, 1, -100, -100], [1, 1, -100, -100]]
+    assert (found[1] == -100).all(), "a picture of one's own says nothing"
+
+
+def test_naming_is_learned_and_not_exported(tiny_run):
+    folder, _, settings = tiny_run
+    same = {"learning_rate": 0.03, "warmup_steps": 1, "steps": 40, "reuse": 40}  # two scenes, again and again
+    named = {**settings, **same, "name": "named", "naming": 1.0, "naming_block": 1, "patches": 0.5, "kept_tokens": 60}
+    (folder / "named.yaml").write_text(yaml.safe_dump(named))
+    base.train(folder / "named.yaml")
+    log = [json.loads(line) for line in (folder / "runs/named/log.jsonl").read_text().splitlines()]
+    losses = [line["naming"] for line in log if "naming" in line]
+    assert sum(losses[-5:]) / 5 < 0.7 * losses[0]
+    (stored,) = (folder / "runs/named/weights").glob("*.safetensors")
+    assert not [name for name in load_file(stored) if "naming" in name]
+    for wrong, message in (({"naming_block": 2}, "at most the 1 blocks"), ({"data": "pictures"}, "leave it out")):
+        (folder / "named.yaml").write_text(yaml.safe_dump({**named, **wrong}))
+        with pytest.raises(UserError, match=message):
+            base.train(folder / "named.yaml")
+
+
 def test_a_run_leaves_places_out_at_first_only(tiny_run, monkeypatch):
     folder, _, settings = tiny_run
     seen = []
-    hidden = MuseTransformer.hidden
+    hidden = MuseTransformer.hidden_after
 
-    def watched(self, tokens, states, mask, pooled, places=None):
+    def watched(self, tokens, states, mask, pooled, places=None, blocks=0):
         if self.training:
             seen.append((tokens.shape[1], places is not None))
-        return hidden(self, tokens, states, mask, pooled, places)
+        return hidden(self, tokens, states, mask, pooled, places, blocks)
 
-    monkeypatch.setattr(MuseTransformer, "hidden", watched)
+    monkeypatch.setattr(MuseTransformer, "hidden_after", watched)
     for until, wanted in ((1.0, (100, True)), (0.0, (256, False))):
         seen.clear()
         text = yaml.safe_dump({**settings, "name": f"kept{until}", "kept_tokens": 100, "kept_until": until})
