@@ -16,22 +16,23 @@ if TYPE_CHECKING:
     from .models.text import TextEncoder
     from .models.tokenizer import ImageTokenizer
     from .models.transformer import MuseTransformer
+    from .picture_requests import EditRequest, InpaintRequest, OutpaintRequest
     from .pictures import Picture, read_settings
     from .pipeline import MarkovGenPipeline
-    from .requests import EditRequest, GenerateRequest, InpaintRequest, OutpaintRequest
+    from .requests import GenerateRequest
     from .runtime import Runtime, load_runtime
     from .settings import Settings
     from .vocabulary import Vocabulary
 
 _HOMES = {
-    "EditRequest": "requests",
+    "EditRequest": "picture_requests",
     "GenerateRequest": "requests",
     "ImageTokenizer": "models.tokenizer",
-    "InpaintRequest": "requests",
+    "InpaintRequest": "picture_requests",
     "MarkovGenPipeline": "pipeline",
     "MarkovRandomField": "models.mrf",
     "MuseTransformer": "models.transformer",
-    "OutpaintRequest": "requests",
+    "OutpaintRequest": "picture_requests",
     "Picture": "pictures",
     "Result": "events",
     "Runtime": "runtime",

@@ -19,7 +19,7 @@ from PIL import Image
 from .decoding.masks import any_coverage
 from .errors import UserError
 from .intake import MAX_ASPECT, MAX_PIXELS
-from .requests import Anchor, Fit
+from .picture_requests import Anchor, Fit
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .requests import DecodingRequest, GenerateRequest, RequestT, validated
+from .requests import DecodingRequest, GenerateRequest
+from .validation import RequestT, validated
 
 
 def request_option(field: str, *names: str, kind: type[DecodingRequest] = GenerateRequest) -> Any:

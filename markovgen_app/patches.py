@@ -15,7 +15,8 @@ from PIL import Image
 from .canvas import Box, Geometry, choose_window, padded, windows_for
 from .decoding import masks
 from .errors import UserError
-from .requests import DecodingRequest, EditRequest, InpaintRequest, OutpaintRequest, PictureRequest
+from .picture_requests import EditRequest, InpaintRequest, OutpaintRequest, PictureRequest
+from .requests import DecodingRequest
 
 PREVIEW_SIDE = 512
 

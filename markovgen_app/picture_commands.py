@@ -20,7 +20,7 @@ from .options import (
     run_and_save,
     taking,
 )
-from .requests import EditRequest, InpaintRequest, OutpaintRequest, PictureRequest
+from .picture_requests import EditRequest, InpaintRequest, OutpaintRequest, PictureRequest
 
 picture_app = typer.Typer(rich_markup_mode=None)
 

@@ -27,9 +27,10 @@ from .models.tokenizer import ImageTokenizer
 from .models.transformer import MuseTransformer
 from .offload import one_at_a_time
 from .patches import working_side
+from .picture_requests import PictureRequest
 from .pictures import write_error
 from .pixels import stacked, to_levels, to_pixels
-from .requests import DecodingRequest, GenerateRequest, PictureRequest
+from .requests import DecodingRequest, GenerateRequest
 from .run import Run
 from .vocabulary import Vocabulary
 
@@ -116,8 +117,6 @@ class MarkovGenPipeline(DiffusionPipeline):
         self.vocabulary = vocabulary or Vocabulary()
         best = {} if mrf is None else {name: mrf.config.get(name) for name in ("finalise", "exit_temperature")}
         own = {name: value for name, value in best.items() if value != DecodingRequest.model_fields[name].default}
-        if mrf is not None and mrf.config.get("exit_share") is not None:
-            own["method"] = "markovgen"
         self.defaults = {**own, **(defaults or {})}
         self._works_on: torch.device | None = None
         self._noun_states: Tensor | None = None
@@ -345,17 +344,12 @@ class MarkovGenPipeline(DiffusionPipeline):
         return lines
 
     def settled(self, request: RequestT) -> RequestT:
-        """A request with the checkpoint's size and defaults where neither it nor its kind of request says otherwise.
-
-        A checkpoint's own method is for pictures from words, which is what it was measured on.
-        """
+        """A request with the checkpoint's size and defaults where neither it nor its kind of request says otherwise."""
         own, common = type(request).model_fields, DecodingRequest.model_fields
         missing = {
             name: value
             for name, value in self.defaults.items()
-            if name not in request.model_fields_set
-            and own[name].default == common[name].default
-            and (name != "method" or isinstance(request, GenerateRequest))
+            if name not in request.model_fields_set and own[name].default == common[name].default
         }
         if isinstance(request, GenerateRequest) and request.size is None:
             missing["size"] = self.sizes[-1]

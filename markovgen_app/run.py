@@ -21,8 +21,9 @@ from .events import Result, StepEvent, TokensToImages
 from .ladder import Stage
 from .models.text import TextStates
 from .patches import Patch, patches
+from .picture_requests import EditRequest
 from .pictures import Picture
-from .requests import DecodingRequest, EditRequest, GenerateRequest
+from .requests import DecodingRequest, GenerateRequest
 from .timing import Stopwatch
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ from .errors import UserError
 from .events import Result, StepEvent
 from .models.text import TextEncoder
 from .patches import pass_count
+from .picture_requests import EditRequest
 from .pipeline import MarkovGenPipeline
-from .requests import DecodingRequest, EditRequest, GenerateRequest
+from .requests import DecodingRequest, GenerateRequest
 from .settings import Settings, model_path
 from .zero_gpu import Events, borrowing_gpu, on_zero_gpu, portable
 

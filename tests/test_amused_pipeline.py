@@ -20,8 +20,9 @@ from markovgen_app.decoding.sampler import METHODS
 from markovgen_app.errors import UserError
 from markovgen_app.events import StepEvent
 from markovgen_app.models.mrf import MarkovRandomField
+from markovgen_app.picture_requests import EditRequest, InpaintRequest, OutpaintRequest
 from markovgen_app.pipeline import MarkovGenPipeline
-from markovgen_app.requests import EditRequest, GenerateRequest, InpaintRequest, OutpaintRequest
+from markovgen_app.requests import GenerateRequest
 from markovgen_app.ui.api import compare_endpoint, generate_endpoint
 from markovgen_app.ui.controls import advanced_options
 from markovgen_app.visitors import VisitorLimit

@@ -19,7 +19,7 @@ from markovgen_app.canvas import (
     windows_for,
 )
 from markovgen_app.errors import UserError
-from markovgen_app.requests import Anchor, Fit
+from markovgen_app.picture_requests import Anchor, Fit
 
 SIZE, GRID = (128, 128), (16, 16)
 SIDES = st.integers(16, 700)

@@ -131,7 +131,6 @@ def test_a_field_says_where_its_stage_is_left() -> None:
         assert [stage.settings(request).exit_step for stage in ladder.stages] == [18, 4]
         asked = request.model_copy(update={"super_resolution_exit_step": 2})
         assert ladder.stage(1).settings(asked).exit_step == 2
-    assert "method" not in tiny_ladder().defaults, "the base's field says which method is the checkpoint's own"
 
 
 def test_the_field_of_each_stage_has_its_own_word(pipeline: MarkovGenPipeline) -> None:

@@ -10,8 +10,8 @@ import pytest
 from commands import run_command as run
 from PIL import Image
 
+from markovgen_app.picture_requests import EditRequest, InpaintRequest, OutpaintRequest
 from markovgen_app.pictures import METADATA_KEY
-from markovgen_app.requests import EditRequest, InpaintRequest, OutpaintRequest
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 

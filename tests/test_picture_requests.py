@@ -14,15 +14,8 @@ from markovgen_app.canvas import Padding
 from markovgen_app.decoding.masks import MAX_REACH as REACH_OF_MASKS
 from markovgen_app.decoding.sampler import METHODS
 from markovgen_app.errors import UserError
-from markovgen_app.requests import (
-    MAX_REACH,
-    DecodingRequest,
-    EditRequest,
-    GenerateRequest,
-    InpaintRequest,
-    OutpaintRequest,
-    PictureRequest,
-)
+from markovgen_app.picture_requests import MAX_REACH, EditRequest, InpaintRequest, OutpaintRequest, PictureRequest
+from markovgen_app.requests import DecodingRequest, GenerateRequest
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8))
 KINDS = (InpaintRequest, OutpaintRequest, EditRequest)

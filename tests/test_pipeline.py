@@ -16,7 +16,6 @@ from builders import (
     tiny_transformer,
     tiny_vocabulary,
 )
-from PIL import Image
 
 from markovgen_app.decoding.sampler import FINALISE, METHODS
 from markovgen_app.errors import UserError
@@ -24,7 +23,7 @@ from markovgen_app.events import Result, StepEvent
 from markovgen_app.models.mrf import MarkovRandomField
 from markovgen_app.models.text import TextEncoder
 from markovgen_app.pipeline import MarkovGenPipeline
-from markovgen_app.requests import GenerateRequest, InpaintRequest
+from markovgen_app.requests import GenerateRequest
 
 
 @pytest.fixture(scope="module")
@@ -133,21 +132,6 @@ def test_a_field_says_how_exits_are_finalised_and_how_often_it_is_asked() -> Non
     assert not usual.frames[-1].equal(rounds.frames[-1]), "more strides, another picture"
     assert usual.frames[-1].equal(pipeline("a panda", **exit_step, finalise="decimate").frames[-1])
     assert not usual.frames[-1].equal(pipeline("a panda", **exit_step, finalise="sample").frames[-1])
-
-
-def test_a_field_that_says_where_to_leave_the_steps_is_used_unless_a_request_says_otherwise() -> None:
-    field = tiny_field()
-    field.register_to_config(exit_share=0.25)
-    pipeline = MarkovGenPipeline(tiny_transformer(), tiny_tokenizer(), text_encoder(), mrf=field)
-    (made,) = pipeline("a panda", steps=8, seed=0).images
-    assert (made.method, made.transformer_calls) == ("markovgen", 2)
-    (full,) = pipeline("a panda", steps=8, seed=0, method="full").images
-    assert (full.method, full.transformer_calls) == ("full", 8)
-    picture = Image.new("RGB", (32, 32))
-    part = InpaintRequest(prompt="a panda", image=picture, rectangle=(0, 0, 20, 20), method="early-exit")
-    assert pipeline.settled(part.model_copy(update={"method": "full"})).method == "full"
-    unsaid = InpaintRequest(prompt="a panda", image=picture, rectangle=(0, 0, 20, 20))
-    assert pipeline.settled(unsaid).method == "full", "it was not measured on parts of pictures"
 
 
 def test_without_a_field_markovgen_is_refused_in_one_line() -> None:

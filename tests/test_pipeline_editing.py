@@ -15,8 +15,8 @@ from markovgen_app.decoding.editing import rounds_of
 from markovgen_app.errors import UserError
 from markovgen_app.events import Result, StepEvent
 from markovgen_app.patches import PREVIEW_SIDE
+from markovgen_app.picture_requests import EditRequest, InpaintRequest, OutpaintRequest
 from markovgen_app.pipeline import MarkovGenPipeline
-from markovgen_app.requests import EditRequest, InpaintRequest, OutpaintRequest
 
 
 @pytest.fixture(scope="module")

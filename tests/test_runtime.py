@@ -13,8 +13,9 @@ from PIL import Image
 
 from markovgen_app.errors import UserError
 from markovgen_app.events import Result, StepEvent
+from markovgen_app.picture_requests import EditRequest, InpaintRequest, OutpaintRequest
 from markovgen_app.pipeline import MarkovGenPipeline
-from markovgen_app.requests import DecodingRequest, EditRequest, GenerateRequest, InpaintRequest, OutpaintRequest
+from markovgen_app.requests import DecodingRequest, GenerateRequest
 from markovgen_app.runtime import Runtime, choose_device, choose_dtype, every_device, load_runtime
 from markovgen_app.settings import Settings
 

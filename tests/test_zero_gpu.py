@@ -16,7 +16,8 @@ from builders import tiny_pipeline
 from PIL import Image
 
 from markovgen_app.events import Result, StepEvent
-from markovgen_app.requests import EditRequest, GenerateRequest
+from markovgen_app.picture_requests import EditRequest
+from markovgen_app.requests import GenerateRequest
 from markovgen_app.runtime import Runtime
 from markovgen_app.zero_gpu import portable
 

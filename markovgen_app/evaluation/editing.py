@@ -29,8 +29,9 @@ from ..decoding.editing import rounds_of
 from ..errors import UserError
 from ..models.scorer import Reading, Scorer
 from ..patches import patches
+from ..picture_requests import EditRequest, InpaintRequest, PictureRequest
 from ..pipeline import MarkovGenPipeline
-from ..requests import MAX_SEED, DecodingRequest, EditRequest, InpaintRequest, PictureRequest
+from ..requests import MAX_SEED, DecodingRequest
 from ..runtime import choose_device, load_runtime
 from ..settings import DEFAULT_MODEL, load_settings
 from . import metrics

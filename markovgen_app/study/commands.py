@@ -90,7 +90,7 @@ def create(
 ) -> None:
     """Make all pictures and freeze the plan. Interrupted, the same command goes on where it stopped."""
     with redirect_stdout(sys.stderr):
-        from ..requests import validated
+        from ..validation import validated
         from .bundle import Request
         from .bundle import create as make_study
         from .design import raters_needed

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from ..errors import UserError
-from ..requests import validated
+from ..validation import validated
 from .votes import Rules
 
 

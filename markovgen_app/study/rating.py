@@ -26,7 +26,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from ..errors import UserError
-from ..requests import validated
+from ..validation import validated
 from ..visitors import VisitorLimit, visitor_at
 from .bundle import Bundle, PictureFile
 from .design import next_session

@@ -86,7 +86,7 @@ class MrfConfig(PicturesConfig):
     )
     exit_temperature: float | None = Field(None, ge=0, description="of the draws there; the temperature of all draws")
     exit_share: float | None = Field(
-        None, gt=0, le=1, description="share of the steps after which pictures are left to the field; then the default"
+        None, gt=0, le=1, description="share of the steps after which methods leave them early by default"
     )
     learning_rate: float = Field(2e-3, gt=0, description="Adam's")
     stages: list[Stage] = Field(min_length=1)

@@ -15,7 +15,7 @@ import gradio as gr
 from gradio.data_classes import FileData
 
 from markovgen_app.errors import UserError
-from markovgen_app.requests import EditRequest, InpaintRequest, OutpaintRequest, PictureRequest
+from markovgen_app.picture_requests import EditRequest, InpaintRequest, OutpaintRequest, PictureRequest
 from markovgen_app.runtime import Runtime
 from markovgen_app.visitors import VisitorLimit
 

@@ -13,7 +13,7 @@ from gradio.blocks import Block
 
 from markovgen_app.errors import UserError
 from markovgen_app.events import Result
-from markovgen_app.requests import PictureRequest
+from markovgen_app.picture_requests import PictureRequest
 
 from .easel import Easel
 from .handlers import Components, Handlers, request_from

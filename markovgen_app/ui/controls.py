@@ -9,8 +9,9 @@ from typing import Any, get_args
 import gradio as gr
 
 from markovgen_app.methods import EXPLAINED, TITLES
+from markovgen_app.picture_requests import EditRequest
 from markovgen_app.pipeline import MarkovGenPipeline
-from markovgen_app.requests import DecodingRequest, EditRequest, GenerateRequest
+from markovgen_app.requests import DecodingRequest, GenerateRequest
 
 from .theme import stage_script, static
 

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from markovgen_app.decoding.editing import STRENGTHS
-from markovgen_app.requests import EditRequest, PictureRequest
+from markovgen_app.picture_requests import EditRequest, PictureRequest
 from markovgen_app.runtime import Runtime
 from markovgen_app.visitors import VisitorLimit
 

@@ -9,7 +9,6 @@ from typing import Any
 import gradio as gr
 
 from markovgen_app.events import Result
-from markovgen_app.requests import GenerateRequest
 from markovgen_app.runtime import Runtime
 from markovgen_app.visitors import VisitorLimit
 
@@ -18,6 +17,8 @@ from .handlers import Components, Handlers, request_from, wire
 from .limits import pictures_worth
 from .stage import StageRun
 from .words import knows_html, notice_html
+
+_FIRST_METHOD = "full"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +50,9 @@ def generate_tab(runtime: Runtime, limit: VisitorLimit, examples: list[dict[str,
         with gr.Column(elem_classes="mg-picture"):
             stage = stage_block("stage", examples=examples)
         with gr.Column(elem_classes="mg-options"):
-            first = runtime.pipeline.defaults.get("method", GenerateRequest.model_fields["method"].default)
             method = gr.Radio(
                 method_choices(runtime.pipeline, explained=True),
-                value=first,
+                value=_FIRST_METHOD,
                 label="Method",
                 elem_classes="mg-method",
             )
@@ -60,7 +60,7 @@ def generate_tab(runtime: Runtime, limit: VisitorLimit, examples: list[dict[str,
             fold("advanced", "Advanced")
             with gr.Column(elem_id="advanced", elem_classes="mg-advanced"):
                 seed = seed_control(elem_classes="mg-wide")
-                advanced = advanced_options(runtime.pipeline, [first])
+                advanced = advanced_options(runtime.pipeline, [_FIRST_METHOD])
                 keep = gr.Checkbox(metadata, label="Keep the settings inside the PNG", elem_classes="mg-wide")
             settings_file = gr.UploadButton(
                 "Restore settings from a PNG", file_types=[".png"], size="sm", elem_id="drop-settings"

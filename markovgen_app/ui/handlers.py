@@ -14,8 +14,9 @@ from gradio.blocks import Block
 
 from markovgen_app.errors import UserError
 from markovgen_app.pictures import read_settings
-from markovgen_app.requests import GenerateRequest, spoken
+from markovgen_app.requests import GenerateRequest
 from markovgen_app.runtime import Runtime
+from markovgen_app.validation import spoken
 from markovgen_app.visitors import VisitorLimit
 
 from .controls import NOT_FOR_ALL, QUIETLY, Ask, is_read, marked

@@ -12,7 +12,7 @@ import gradio as gr
 
 from markovgen_app.errors import UserError
 from markovgen_app.patches import patches
-from markovgen_app.requests import Anchor, InpaintRequest, OutpaintRequest, PictureRequest
+from markovgen_app.picture_requests import Anchor, InpaintRequest, OutpaintRequest, PictureRequest
 from markovgen_app.runtime import Runtime
 from markovgen_app.visitors import VisitorLimit
 

@@ -23,8 +23,8 @@ from markovgen_app.decoding import masks
 from markovgen_app.errors import UserError
 from markovgen_app.intake import open_mask, open_picture
 from markovgen_app.patches import PREVIEW_SIDE, Patch, patches
+from markovgen_app.picture_requests import OutpaintRequest, PictureRequest
 from markovgen_app.pipeline import MarkovGenPipeline
-from markovgen_app.requests import OutpaintRequest, PictureRequest
 
 MAX_SIDE = 2048
 """Longest side of pictures that people bring: larger ones are shrunk on their way here. Those made here stay."""

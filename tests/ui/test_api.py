@@ -15,8 +15,9 @@ from builders import runtime_of, tiny_field, tiny_pipeline, tiny_tokenizer, tiny
 from gradio_client import Client
 from PIL import Image
 
+from markovgen_app.picture_requests import EditRequest, OutpaintRequest
 from markovgen_app.pipeline import MarkovGenPipeline
-from markovgen_app.requests import DecodingRequest, EditRequest, GenerateRequest, OutpaintRequest
+from markovgen_app.requests import DecodingRequest, GenerateRequest
 from markovgen_app.runtime import Runtime
 from markovgen_app.settings import Settings
 from markovgen_app.ui.api import compare_endpoint, generate_endpoint

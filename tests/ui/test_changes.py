@@ -15,8 +15,8 @@ from builders import runtime_of, tiny_field, tiny_tokenizer, tiny_transformer
 from PIL import Image
 
 from markovgen_app.errors import UserError
+from markovgen_app.picture_requests import EditRequest, InpaintRequest, OutpaintRequest
 from markovgen_app.pipeline import MarkovGenPipeline
-from markovgen_app.requests import EditRequest, InpaintRequest, OutpaintRequest
 from markovgen_app.ui.changes import ChangeHandlers
 from markovgen_app.ui.edit import EditHandlers, edit_tab
 from markovgen_app.ui.inpaint import InpaintHandlers, inpaint_tab

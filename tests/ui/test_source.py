@@ -14,8 +14,8 @@ from PIL import Image
 
 from markovgen_app.errors import UserError
 from markovgen_app.intake import mask_picture
+from markovgen_app.picture_requests import EditRequest, InpaintRequest, OutpaintRequest
 from markovgen_app.pipeline import MarkovGenPipeline
-from markovgen_app.requests import EditRequest, InpaintRequest, OutpaintRequest
 from markovgen_app.ui.source import (
     MAX_SIDE,
     OPACITY,
