@@ -43,7 +43,9 @@ def pack_tokens(confidence: torch.Tensor, mask: torch.Tensor) -> str:
 
 def facts(picture: Picture) -> str:
     """The line under a finished picture."""
-    parts = [f"seed {picture.seed}", picture.method, f"{picture.planned_calls} steps"]
+    taken, planned = picture.transformer_calls, picture.planned_calls
+    steps = f"{planned} steps" if taken == planned else f"{taken} of {planned} steps"
+    parts = [f"seed {picture.seed}", picture.method, steps]
     return " · ".join([*parts, f"{picture.seconds:.1f} s", f"{picture.width} × {picture.height} px"])
 
 
