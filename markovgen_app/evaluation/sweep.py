@@ -71,22 +71,20 @@ def plan(fields: Sequence[str], knobs: Knobs, grid: bool = False) -> list[Varian
         found |= dict.fromkeys(_plain(Variant(step, temperature=each)) for each in knobs.temperature)
         if not fields:
             continue
-        lists: Sequence[Sequence[Any]] = (
-            fields,
-            knobs.iterations,
-            knobs.clamp,
-            knobs.finalise,
-            knobs.temperature,
-        )
-        centre = Variant(step, *(values[0] for values in lists))
+        turned: dict[str, Sequence[Any]] = {
+            "field": fields,
+            "iterations": knobs.iterations,
+            "clamp": knobs.clamp,
+            "finalise": knobs.finalise,
+            "temperature": knobs.temperature,
+        }
         if grid:
-            found |= dict.fromkeys(_plain(Variant(step, *values)) for values in product(*lists))
+            crossed = (dict(zip(turned, values, strict=True)) for values in product(*turned.values()))
+            found |= dict.fromkeys(_plain(Variant(step, **each)) for each in crossed)
             continue
-        for name in ("field", "iterations", "clamp", "finalise", "temperature"):
-            values: Sequence[Any] = fields if name == "field" else getattr(knobs, name)
-            for value in values:
-                knob: dict[str, Any] = {name: value}
-                found[_plain(replace(centre, **knob))] = None
+        centre = Variant(step, **{name: values[0] for name, values in turned.items()})
+        each_knob = ({name: value} for name, values in turned.items() for value in values)
+        found |= dict.fromkeys(_plain(replace(centre, **knob)) for knob in each_knob)
     return list(found)
 
 

@@ -17,15 +17,16 @@ from .theme import stage_script, static
 
 _SHORT = ("early-exit", "markovgen", "rescheduled", "halton")
 _CONFIDENT = ("full", "early-exit", "markovgen", "rescheduled")
+_GUESSED = ("early-exit", "markovgen")
 NOT_FOR_ALL: Mapping[str, Sequence[str]] = {
     "exit_step": _SHORT,
     "super_resolution_exit_step": _SHORT,
-    "super_resolution_exit_temperature": ("early-exit", "markovgen"),
+    "super_resolution_exit_temperature": _GUESSED,
     "order": _CONFIDENT,
     "schedule": _CONFIDENT,
     "choice_temperature": _CONFIDENT,
-    "finalise": ("early-exit", "markovgen"),
-    "exit_temperature": ("early-exit", "markovgen"),
+    "finalise": _GUESSED,
+    "exit_temperature": _GUESSED,
     "mrf_iterations": ("markovgen",),
     "mrf_clamp": ("markovgen",),
 }

@@ -61,7 +61,7 @@ def _example(path: Path) -> dict[str, Any]:
     return {
         "src": data_url(path.read_bytes()),
         "alt": request.prompt,
-        "facts": f"seed {request.seed} · {request.method}",
+        "facts": f"seed {request.seed} · {request.method} · {request.steps} steps",
         "file": path.stem,
         "seed": request.seed,
         "link": link(request, request.seed or 0),
@@ -127,19 +127,20 @@ def _fitting(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_examples(runtime: Runtime, folder: Path = FOLDER) -> list[Path]:
-    """Makes every example, and a strip of all steps to the first; returns the files, replaced where they were there."""
+    """Makes every example and the strip of steps of the first; returns the files, replaced where they were there."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for number, (prompt, seed) in enumerate(_PICTURES, 1):
-        *_, result = runtime.run(GenerateRequest(prompt=prompt, seed=seed))
+        *steps, result = runtime.run(GenerateRequest(prompt=prompt, seed=seed))
         assert isinstance(result, Result)
         path = folder / f"example-{number}.png"
         path.write_bytes(result.images[0].png())
         files.append(path)
-    prompt, seed = _PICTURES[0]
-    steps = runtime.run(GenerateRequest(prompt=prompt, seed=seed, method="full"))
-    step_strip([step for step in steps if isinstance(step, StepEvent)]).save(folder / STEPS)
-    return [*files, folder / STEPS]
+        if number == 1:
+            strip = step_strip([step for step in steps if isinstance(step, StepEvent)])
+            strip.save(folder / STEPS)
+            files.append(folder / STEPS)
+    return files
 
 
 def step_strip(steps: list[StepEvent]) -> Image.Image:
