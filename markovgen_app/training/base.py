@@ -57,6 +57,9 @@ class BaseConfig(MaskedConfig):
     hidden_size: int = 256
     num_layers: int = 6
     num_heads: int = 4
+    added_layers: int = Field(
+        0, ge=0, description="blocks added to the model started from; they change nothing at first"
+    )
     kept_tokens: int | None = Field(None, ge=1, description="places of the grid in a step of the first part; None: all")
     kept_until: float = Field(0.5, ge=0, le=1, description="share of the time that the first part is")
     object_weight: float = Field(3.0, gt=0, description="how much oftener a place on an object is kept than another")
@@ -72,6 +75,8 @@ class BaseConfig(MaskedConfig):
         places = (self.size // ImageTokenizer.factor) ** 2
         if self.kept_tokens is not None and self.kept_tokens > places:
             raise ValueError(f"kept_tokens is at most {places}, the places of a picture of {self.size} pixels")
+        if self.added_layers and self.start_from is None:
+            raise ValueError("added_layers is for a model to start from: set num_layers, or name one in start_from")
         if self.naming and self.data is not None:
             raise ValueError(
                 "naming is for rendered scenes, which know what stands where: leave it out with own pictures"
@@ -95,13 +100,26 @@ def things_shown(scenes: Sequence[Any], grid: tuple[int, int], names: Sequence[s
     return shown.flatten(1)  # (B, h, w) -> (B, n)
 
 
+def deepened(model: MuseTransformer, blocks: int) -> MuseTransformer:
+    """The same function of tokens and text with `blocks` more blocks at the end, which add nothing until trained."""
+    config = {name: value for name, value in model.config.items() if not name.startswith("_")}
+    deeper = MuseTransformer(**(config | {"num_layers": model.config.num_layers + blocks}))
+    deeper.load_state_dict(model.state_dict(), strict=False)
+    for block in deeper.blocks[model.config.num_layers :]:
+        for name, parameter in block.named_parameters():
+            if name.endswith(("out.weight", "down.weight")):
+                nn.init.zeros_(parameter)
+    return deeper
+
+
 class Learner(nn.Module):
-    """The transformer, and the layers that name what stands where, which only training needs."""
+    """The transformer and, for `names` of things, the layers that say which stands where, which only training needs."""
 
     def __init__(self, model: MuseTransformer, names: int) -> None:
         super().__init__()
         self.model = model
-        self.naming = nn.Sequential(nn.RMSNorm(model.config.hidden_size), nn.Linear(model.config.hidden_size, names))
+        width = model.config.hidden_size
+        self.naming = nn.Sequential(nn.RMSNorm(width), nn.Linear(width, names)) if names else None
 
 
 def keep_places(
@@ -157,10 +175,11 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
     if config.start_from:
         codes = {"codebook_size": tokenizer.codebook_size, "levels": tokenizer.config.levels}
         model = start_from(MuseTransformer, config.start_from, config, text_width=text_encoder.width, **codes)
+        model = deepened(model, config.added_layers)
     if config.naming and config.naming_block > len(model.blocks):
         raise UserError(f"{config_path}: naming_block is at most the {len(model.blocks)} blocks of the transformer.")
     names = [*(noun.name for noun in VOCABULARIES[config.vocabulary]), *BACKGROUNDS]
-    learner = Learner(model, len(names))
+    learner = Learner(model, len(names) if config.naming else 0)
     optimizers = build_optimizers(learner, config.matrix_rate, config.learning_rate, ("model.blocks.",))
     trainer = Trainer(config, learner, optimizers)
     if resume:
@@ -191,7 +210,7 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
         hidden, inner = forward(seen, text.states, text.mask, text.pooled, kept, config.naming_block)
         value = token_loss(model, hidden, tokens, mask)
         told: dict[str, Tensor | float] = {"loss": value.detach()}
-        if config.naming:
+        if learner.naming is not None:
             shown_here = things_shown(batch.scenes, model.grid, names).to(device)
             shown_here = shown_here if kept is None else shown_here.gather(1, kept)
             naming = F.cross_entropy(learner.naming(inner).flatten(0, 1).float(), shown_here.flatten())

@@ -28,7 +28,7 @@ from ..models.scorer import FOOTPRINT, Scorer, ScorerOutput
 from ..pixels import stacked, to_pixels
 from ..tensor_files import save_whole
 from .data import scene_batches
-from .loop import LoopConfig, Trainer, copy_half, read_config, without_denormals
+from .loop import LoopConfig, Trainer, copy_half, read_config, start_from, without_denormals
 from .muon import Muon
 
 MOST_OBJECTS = 4
@@ -47,6 +47,7 @@ class ScorerConfig(LoopConfig):
     cached_scenes: int = Field(40_960, ge=1, description="scenes rendered once and seen again and again")
     channels: tuple[int, int, int] = (64, 128, 256)
     blocks: tuple[int, int, int] = (1, 2, 2)
+    start_from: Path | None = Field(None, description="folder of exported weights to start from")
     export: Path | None = Field(None, description="folder for the exported weights")
 
 
@@ -240,15 +241,16 @@ def train(config_path: Path, resume: bool = False) -> None:
     torch.manual_seed(config.seed)
     scenes = SceneDataset(config.seed, config.size, "train", config.vocabulary)
     held_out = SceneDataset(config.seed, config.size, "tune", config.vocabulary)
-    model = Scorer(
-        nouns=[noun.name for noun in scenes.nouns],
-        backgrounds=list(BACKGROUNDS),
-        styles=list(STYLES),
-        colours=list(COLOURS),
-        size=config.size,
-        channels=config.channels,
-        blocks=config.blocks,
-    )
+    names = {
+        "nouns": [noun.name for noun in scenes.nouns],
+        "backgrounds": list(BACKGROUNDS),
+        "styles": list(STYLES),
+        "colours": list(COLOURS),
+    }
+    if config.start_from is None:
+        model = Scorer(**names, size=config.size, channels=config.channels, blocks=config.blocks)
+    else:
+        model = start_from(Scorer, config.start_from, config, **names, size=config.size)
     model = model.to(memory_format=torch.channels_last)
     trainer = Trainer(config, model, build_optimizers(model, config))
     if resume:

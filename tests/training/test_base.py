@@ -249,6 +249,30 @@ def test_a_run_starts_from_exported_weights_of_its_sizes(tiny_run):
     base.train(folder / "warm.yaml")
 
 
+def test_added_blocks_change_nothing_until_they_are_trained(tiny_run):
+    folder, _, settings = tiny_run
+    torch.manual_seed(0)
+    model = MuseTransformer(20, (4, 4), 32, 2, 2, 2.0, 12, levels=(4, 5))
+    for parameter in model.parameters():  # a trained one: nothing in it is zero
+        torch.nn.init.normal_(parameter, std=0.2)
+    deeper = base.deepened(model, 2)
+    asked = torch.randint(0, 21, (2, 16)), torch.randn(2, 3, 12), torch.ones(2, 3, dtype=torch.bool), torch.randn(2, 12)
+    assert torch.equal(deeper(*asked), model(*asked))
+    deeper(*asked).sum().backward()
+    assert all(block.down.weight.grad.abs().max() > 0 for block in deeper.blocks[2:])  # but they can learn
+
+    base.train(folder / "tiny.yaml")
+    more = {**settings, "name": "more", "steps": 1, "start_from": str(folder / "runs/tiny/weights"), "added_layers": 1}
+    (folder / "more.yaml").write_text(yaml.safe_dump(more))
+    base.train(folder / "more.yaml")
+    first, second = (MuseTransformer.load_config(folder / f"runs/{name}/weights") for name in ("tiny", "more"))
+    assert second["num_layers"] == first["num_layers"] + 1
+    del more["start_from"]
+    (folder / "more.yaml").write_text(yaml.safe_dump(more))
+    with pytest.raises(UserError, match="added_layers is for a model to start from"):
+        base.train(folder / "more.yaml")
+
+
 def test_a_tokenizer_that_is_missing_or_cut_short_is_named(tiny_run):
     folder, _, settings = tiny_run
     (folder / "astray.yaml").write_text(yaml.safe_dump({**settings, "tokenizer": str(folder / "nowhere")}))

@@ -139,6 +139,22 @@ def test_a_run_learns_resumes_and_exports(tmp_path, small_shards, monkeypatch):
     assert len(exported.config.nouns) == len(SceneDataset().nouns)
 
 
+def test_a_run_starts_from_an_exported_scorer_of_its_names_and_sizes(tmp_path, small_shards, monkeypatch):
+    monkeypatch.setattr(training, "judgements", lambda scorer, scenes, _: judgements(scorer, scenes, range(2)))
+    train(config(tmp_path, 2))
+    first = Scorer.from_pretrained(tmp_path / "weights", torch_dtype=torch.float32)
+    more = config(tmp_path, 1)
+    more.write_text(more.read_text().replace("name: s", f"name: more\nstart_from: {tmp_path}/weights"))
+    more.write_text(more.read_text().replace("warmup_steps: 1", "warmup_steps: 1000"))
+    train(more)
+    second = Scorer.from_pretrained(tmp_path / "weights", torch_dtype=torch.float32)
+    moved = max((a - b).abs().max() for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert 0 < moved < 1e-2  # one step at a thousandth of the rate, where fresh weights differ by more than 1
+    more.write_text(more.read_text().replace("[8, 16, 24]", "[8, 16, 32]"))
+    with pytest.raises(UserError, match="channels"):
+        train(more)
+
+
 def test_a_scorer_of_another_size_is_trained_on_pictures_of_that_size(tmp_path, small_shards, monkeypatch):
     monkeypatch.setattr(training, "judgements", lambda scorer, scenes, _: judgements(scorer, scenes, range(2)))
     train(config(tmp_path, 1, size=64))
