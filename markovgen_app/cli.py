@@ -261,12 +261,21 @@ def sweep(
     iterations: Annotated[
         str, typer.Option("--iterations", help="parted by commas, the usual one first")
     ] = "3,1,2,5,8",
+    temperatures: Annotated[
+        str | None,
+        typer.Option(
+            "--temperatures", help="of the draws at the exit, parted by commas [default: the field's own, and others]"
+        ),
+    ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, help="of the full run [default: 24; above the base 8]")
     ] = None,
     guidance_scale: GuidanceOption = None,
     grid: Annotated[bool, typer.Option("--grid", help="cross all knobs instead of turning one at a time")] = False,
     split: Annotated[str, typer.Option("--split", help="tune, or test to confirm")] = "tune",
+    references: Annotated[
+        int, typer.Option("--references", min=2, help="real pictures to measure distances to")
+    ] = 2048,
     plot: Annotated[Path | None, typer.Option("--plot", help="PNG or SVG file for the curves")] = None,
     scorer: ScorerOption = None,
     model: ModelOption = None,
@@ -285,10 +294,12 @@ def sweep(
         stage=stage,
         exit_steps=exit_steps,
         iterations=iterations,
+        temperatures=temperatures,
         steps=steps,
         guidance_scale=guidance_scale,
         grid=grid,
         split=split,
+        references=references,
         device=device,
         scorer_folder=scorer,
         plot_path=plot,

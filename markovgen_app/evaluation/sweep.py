@@ -15,6 +15,7 @@ The default plan turns one knob at a time around a centre, at every exit step; `
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
@@ -25,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..data.scenes import Scene
@@ -34,7 +34,6 @@ from ..ladder import Stage, check_field
 from ..loading import load_field
 from ..models.mrf import MarkovRandomField
 from ..models.scorer import Reading, Scorer
-from ..pictures import write_error
 from ..pipeline import MarkovGenPipeline
 from ..pixels import to_levels
 from ..runtime import choose_device, load_runtime
@@ -43,12 +42,14 @@ from . import metrics
 from .exits import EARLY_EXIT, Variant, finalised
 from .generation import request_for
 from .judging import judged_values, load_scorer, look, scenes_for
-from .output import aligned, cell, command_line, plain, progress, write_report
+from .output import command_line, plain, progress, write_report
 from .quality import Reference, reference_for
+from .sweep_output import plot, text_table
 
 FULL = "full"
-MEASURES = ("scene_fd", "cmmd", "bigram_divergence", "prompt_accuracy")
 ITERATIONS = "3,1,2,5,8"
+TEMPERATURES = (0.5, 0.25, 0.0)
+REFERENCES = 2048
 EXIT_STEPS, STEPS = "6,8,10,12,16,18,20", 24
 FINER_EXIT_STEPS, FINER_STEPS = "2,3,4,5,6", 8  # of the stages above the base
 
@@ -61,7 +62,7 @@ class Knobs:
     iterations: tuple[int, ...] = (3, 1, 2, 5, 8)
     clamp: tuple[bool, ...] = (True, False)
     finalise: tuple[str, ...] = ("perturb", "sample", "argmax", "decimate")
-    temperature: tuple[float | None, ...] = (None, 0.5, 0.25, 0.0)  # None: that of all draws
+    temperature: tuple[float | None, ...] = (None, *TEMPERATURES)  # None: that of all draws
 
 
 def plan(fields: Sequence[str], knobs: Knobs, grid: bool = False) -> list[Variant]:
@@ -105,7 +106,7 @@ def sweep(
     *,
     options: Mapping[str, Any],
     split: str = "tune",
-    references: int = 2048,
+    references: int = REFERENCES,
     draws: int = 200,
     cache: Path | None = None,
     number: int = 0,
@@ -191,87 +192,23 @@ def _measured(
     }
 
 
-def text_table(report: Mapping[str, Any]) -> str:
-    """The report for people, the best scene-FD of every exit step marked."""
-    rows = [
-        [
-            "exit",
-            "method",
-            "field",
-            "iterations",
-            "clamp",
-            "finalise",
-            "temperature",
-            "scene-FD",
-            "CMMD",
-            "bigrams",
-            "prompts right",
-            "",
-        ]
-    ]
-    best = {
-        step: min(row["scene_fd"]["value"] for row in report["rows"] if row.get("exit_step") == step)
-        for step in {row["exit_step"] for row in report["rows"] if "exit_step" in row}
-    }
-    for row in report["rows"]:
-        knobs = ["–"] * 7
-        if "exit_step" in row:
-            named = row["method"] == "markovgen"
-            inner = [row["field"], str(row["iterations"]), "yes" if row["clamp"] else "no"] if named else ["–"] * 3
-            chance = "all draws'" if row["temperature"] is None else f"{row['temperature']:g}"
-            knobs = [str(row["exit_step"]), row["method"], *inner, row["finalise"], chance]
-        else:
-            knobs[1] = row["method"]
-        mark = "best" if row["scene_fd"]["value"] == best.get(row.get("exit_step")) else ""
-        rows.append([*knobs, *(cell(row[name]) for name in MEASURES), mark])
-    note = (
-        f"{report['images']} prompts of the {report['split']} split; brackets: 95 % bootstrap intervals over prompts."
-    )
-    if report["stage"]:
-        note += f"\nExits of stage {report['stage']}; all refine the same tokens, of full runs of the stages below."
-    return "\n".join([*aligned(rows), "", note])
-
-
-def plot(report: Mapping[str, Any], path: Path) -> None:
-    """Scene-FD and CMMD over the exit step: the baselines, and the best variant of every field.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    panels = figure.subplots(1, 2)
-    rows = [row for row in report["rows"] if "exit_step" in row]
-    lines: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        chance = "" if row["temperature"] is None else f" (temperature {row['temperature']:g})"
-        name = f"{row['method']}{chance}" if row["method"] == EARLY_EXIT else row["field"]
-        lines.setdefault(name, []).append(row)
-    for panel, measure, label in zip(
-        panels, ("scene_fd", "cmmd"), ("scene-FD (lower is better)", "CMMD (lower is better)"), strict=True
-    ):
-        for name, found in lines.items():
-            steps = sorted({row["exit_step"] for row in found})
-            chosen = [
-                min((r for r in found if r["exit_step"] == k), key=lambda r: r["scene_fd"]["value"]) for k in steps
-            ]
-            panel.plot(steps, [row[measure]["value"] for row in chosen], marker="o", label=name)
-        panel.axhline(report["rows"][0][measure]["value"], color="black", linestyle=":", label="full")
-        panel.set_xlabel("exit step k of n")
-        panel.set_title(label, fontsize=10)
-    panels[0].legend(fontsize=7)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=110)
-    except OSError as error:
-        raise write_error(path.parent, error) from error
-
-
 def whole_numbers(text: str, what: str) -> tuple[int, ...]:
     """Numbers as typed, parted by commas; UserError where they are none."""
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise UserError(f"{what} are whole numbers parted by commas, not {text!r}.") from None
+
+
+def temperatures_typed(text: str) -> tuple[float, ...]:
+    """Temperatures as typed, parted by commas; UserError where they are none."""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or not all(math.isfinite(value) and value >= 0 for value in values):
+        raise UserError(f"Temperatures are numbers from 0 on, parted by commas, not {text!r}.")
+    return values
 
 
 def main(
@@ -283,10 +220,12 @@ def main(
     stage: int = 0,
     exit_steps: str | None = None,
     iterations: str = ITERATIONS,
+    temperatures: str | None = None,
     steps: int | None = None,
     guidance_scale: float | None = None,
     grid: bool = False,
     split: str = "tune",
+    references: int = REFERENCES,
     device: str | None = None,
     scorer_folder: Path | None = None,
     plot_path: Path | None = None,
@@ -299,7 +238,10 @@ def main(
             names for the base, else the checkpoint's own of that stage.
         stage: number of the stage to sweep, 0 the base.
         exit_steps, steps: if None, 6 to 20 of 24 for the base and 2 to 6 of 8 for the stages above it.
+        temperatures: of the draws at the exit, parted by commas, the centre first; if None the centre field's own, that
+            of all draws, and `TEMPERATURES`.
         grid: cross all knobs instead of turning one at a time.
+        references: real pictures that distances are measured to.
         plot_path: PNG or SVG file.
 
     Raises:
@@ -309,6 +251,8 @@ def main(
         usual = (FINER_EXIT_STEPS, FINER_STEPS) if stage else (EXIT_STEPS, STEPS)
         exits, planned = exit_steps or usual[0], steps or usual[1]
         knobs = Knobs(whole_numbers(exits, "Exit steps"), whole_numbers(iterations, "Iterations"))
+        if temperatures is not None:
+            knobs = replace(knobs, temperature=temperatures_typed(temperatures))
         if not 1 <= min(knobs.exit_steps) <= max(knobs.exit_steps) <= planned:
             raise UserError(f"Exit steps must be between 1 and the {planned} steps, not {exits}.")
         if min(knobs.iterations) < 1:
@@ -327,8 +271,10 @@ def main(
             check_field(field, swept.transformer, f" of {swept.name}" if stage else "")
             torch.nn.Module.to(field, pipeline.device)
         if named:  # the centre is what its field is for
-            own = next(iter(named.values())).config.finalise
-            knobs = replace(knobs, finalise=tuple(dict.fromkeys([own, *knobs.finalise])))
+            own = next(iter(named.values())).config
+            knobs = replace(knobs, finalise=tuple(dict.fromkeys([own.finalise, *knobs.finalise])))
+            if temperatures is None:
+                knobs = replace(knobs, temperature=tuple(dict.fromkeys([own.exit_temperature, *knobs.temperature])))
         of_stage = "super_resolution_" if stage else ""
         options: dict[str, Any] = {f"{of_stage}steps": planned}
         if guidance_scale is not None:
@@ -341,6 +287,7 @@ def main(
             images,
             options=options,
             split=split,
+            references=references,
             cache=Path("runs/evaluation"),
             number=stage,
         )
@@ -350,10 +297,12 @@ def main(
             stage=stage,
             exit_steps=exit_steps,
             iterations=iterations,
+            temperatures=temperatures,
             steps=steps,
             guidance_scale=guidance_scale,
             grid=grid,
             split=split,
+            references=references,
             scorer_folder=scorer_folder,
             model=settings.model,
             device=settings.device,
@@ -373,10 +322,12 @@ def command(
     stage: int = 0,
     exit_steps: str | None = None,
     iterations: str = ITERATIONS,
+    temperatures: str | None = None,
     steps: int | None = None,
     guidance_scale: float | None = None,
     grid: bool = False,
     split: str = "tune",
+    references: int = REFERENCES,
     scorer_folder: Path | None = None,
     model: str = DEFAULT_MODEL,
     device: str = "auto",
@@ -389,10 +340,12 @@ def command(
         ("--stage", stage, 0),
         ("--exit-steps", exit_steps, None),
         ("--iterations", iterations, ITERATIONS),
+        ("--temperatures", temperatures, None),
         ("--steps", steps, None),
         ("--guidance", guidance_scale, None),
         ("--grid", grid, False),
         ("--split", split, "tune"),
+        ("--references", references, REFERENCES),
         ("--scorer", scorer_folder, None),
         ("--model", model, DEFAULT_MODEL),
         ("--device", device, "auto"),

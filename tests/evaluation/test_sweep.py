@@ -21,6 +21,7 @@ from markovgen_app.decoding.guidance import guided_logits
 from markovgen_app.decoding.sampler import decode
 from markovgen_app.errors import UserError
 from markovgen_app.evaluation import sweep as module
+from markovgen_app.evaluation import sweep_output
 from markovgen_app.evaluation.exits import EARLY_EXIT, Variant, finalised
 from markovgen_app.evaluation.sweep import Knobs, plan
 from markovgen_app.models.mrf import MarkovRandomField
@@ -120,7 +121,7 @@ def test_a_finer_stage_is_measured_by_its_own_pictures() -> None:
         )
     )  # fmt: skip
     assert report["stage"] == 1 and len(report["rows"]) == 5
-    assert "Exits of stage 1" in module.text_table(report)
+    assert "Exits of stage 1" in sweep_output.text_table(report)
     with pytest.raises(UserError, match="no stage 2"):
         finalised(ladder, {}, [], GenerateRequest(prompt="a panda", seed=0), 2)
 
@@ -166,11 +167,11 @@ def test_the_report_has_a_row_a_variant(pipeline: MarkovGenPipeline, tmp_path: P
     json.dumps(report)
     assert [row["method"] for row in report["rows"]] == ["full", *["early-exit", "markovgen"] * 2]
     for row in report["rows"]:
-        for measure in module.MEASURES:
+        for measure in sweep_output.MEASURES:
             assert row[measure]["low"] <= row[measure]["value"] <= row[measure]["high"]
-    table = module.text_table(report)
+    table = sweep_output.text_table(report)
     assert table.count("best") >= 2 and "4 prompts of the tune split" in table
-    module.plot(report, tmp_path / "deep" / "sweep.png")
+    sweep_output.plot(report, tmp_path / "deep" / "sweep.png")
     with Image.open(tmp_path / "deep" / "sweep.png") as picture:
         assert picture.width > 500
 
@@ -181,6 +182,7 @@ def test_the_report_has_a_row_a_variant(pipeline: MarkovGenPipeline, tmp_path: P
         {"fields": "", "images": 200},
         {"fields": "runs/a b/weights,runs/c", "images": 9, "exit_steps": "2,4", "iterations": "1", "steps": 6},
         {"fields": "", "images": 9, "stage": 1},
+        {"fields": "", "images": 9, "temperatures": "0.5,0.25", "references": 512},
         {"fields": "", "images": 9, "guidance_scale": 2.5, "grid": True, "split": "test"},
         {"fields": "", "images": 9, "scorer_folder": Path("my scorer"), "model": "runs/a b", "device": "cpu"},
     ],
@@ -219,11 +221,40 @@ def test_the_stored_command_measures_the_same(
     assert json.loads(capsys.readouterr().out) == first
 
 
+def test_the_centre_is_drawn_at_the_temperature_of_its_field(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny_checkpoint(tmp_path / "model")
+    tiny_scorer().save_pretrained(tmp_path / "scorer")
+    field = MarkovRandomField("low-rank", TINY_CODES, TINY_GRID, rank=2, finalise="decimate", exit_temperature=0.7)
+    field.save_pretrained(tmp_path / "field")
+    asked: dict[str, Any] = {}
+
+    def sweep(pipeline: Any, fields: Any, scorer: Any, variants: Any, images: int, **others: Any) -> dict[str, Any]:
+        asked.update(variants=variants, **others)
+        return {"stage": 0, "rows": []}
+
+    monkeypatch.setattr(module, "sweep", sweep)
+    options: dict[str, Any] = {"exit_steps": "2", "iterations": "1", "scorer_folder": Path("scorer")}
+    module.main("model", "field", 2, True, **options, references=7)
+    assert asked["references"] == 7
+    early = [variant.temperature for variant in asked["variants"] if variant.field == EARLY_EXIT]
+    assert early == [0.7, None, 0.5, 0.25, 0.0]
+    drawn = {variant.temperature for variant in asked["variants"] if variant.finalise == "decimate"}
+    assert drawn == set(early) and {v.temperature for v in asked["variants"] if v.finalise == "sample"} == {*early[:-1]}
+    module.main("model", "field", 2, True, **options, temperatures="0.3")
+    assert {variant.temperature for variant in asked["variants"]} == {0.3, 0.0}  # argmax is without chance
+    capsys.readouterr()
+
+
 def test_bad_input_is_one_line(tmp_path: Path) -> None:
     for options, message in (
         ({"exit_steps": "2,x"}, "Exit steps are whole numbers"),
         ({"exit_steps": "25"}, "between 1 and the 24 steps"),
         ({"iterations": "0"}, "Iterations must be 1 or more"),
+        ({"temperatures": "0.5,warm"}, "Temperatures are numbers from 0 on"),
+        ({"temperatures": "-1"}, "Temperatures are numbers from 0 on"),
         ({"images": 1}, "Images must be 2 or more"),
     ):
         with pytest.raises(UserError, match=message):
