@@ -9,8 +9,8 @@ from .errors import UserError
 from .requests import Method
 
 NAMES: tuple[str, ...] = get_args(Method)
-COMPARED = (  # side by side, as typed: besides the methods, early exit with a colder last draw, and colder altogether
-    "full,early-exit,early-exit:finalise=argmax,early-exit:temperature=0.8,markovgen,rescheduled,halton"
+COMPARED = (  # side by side, as typed: besides the methods, early exit with a colder last draw
+    "full,early-exit,early-exit:finalise=argmax,early-exit:exit_temperature=0.25,markovgen,rescheduled,halton"
 )
 TITLES = {
     "full": "Full",

@@ -186,6 +186,7 @@ class EditRequest(PictureRequest):
     steps: int = Field(default=1, ge=1, le=256, description="decoding steps in a round")
     guidance_scale: float = Field(default=4.0, ge=0, le=30, description="how strongly the new words pull")
     guidance_ramp: bool = Field(default=False, description="ramp the guidance up over the steps of a round")
+    temperature: float = Field(default=1.0, ge=0, le=10, description="of the token draws; 0 takes the likeliest token")
     top_k: int | None = Field(default=3, ge=1, description="draw among the k likeliest tokens only: near the picture")
 
     _taken_in_keep = field_validator("keep", mode="before")(_mask_from_outside)

@@ -49,11 +49,11 @@ class DecodingRequest(BaseModel):
     )
     guidance_scale: float = Field(default=3.0, ge=0, le=30, description="how strongly the text pulls; 1 is no guidance")
     guidance_ramp: bool = Field(default=True, description="ramp the guidance up over the steps, as Muse does")
-    temperature: float = Field(default=1.0, ge=0, le=10, description="of the token draws; 0 takes the likeliest token")
+    temperature: float = Field(default=0.5, ge=0, le=10, description="of the token draws; 0 takes the likeliest token")
     exit_temperature: float | None = Field(
         default=None, ge=0, le=10, description="of the draws at the exit step; the temperature if not given"
     )
-    choice_temperature: float = Field(default=4.5, ge=0, le=100, description="noise on which tokens are kept first")
+    choice_temperature: float = Field(default=1.0, ge=0, le=100, description="noise on which tokens are kept first")
     top_k: int | None = Field(default=None, ge=1, description="draw among the k likeliest tokens only")
     order: Order = Field(default="confidence", description="which tokens are decided first")
     schedule: Schedule = Field(default="cosine", description="how many tokens each step decides")

@@ -75,7 +75,13 @@ def test_pictures_are_painted_over_widened_and_edited(pipeline: MarkovGenPipelin
 
 def test_what_is_not_said_is_as_amused_has_it(pipeline: MarkovGenPipeline) -> None:
     unsaid = pipeline("a cat", seed=0)
-    wanted = {"steps": 12, "guidance_scale": 4.5, "guidance_ramp": False, "choice_temperature": 2.1818}
+    wanted = {
+        "steps": 12,
+        "guidance_scale": 4.5,
+        "guidance_ramp": False,
+        "temperature": 1.0,
+        "choice_temperature": 2.1818,
+    }
     assert {name: unsaid.images[0].settings[name] for name in wanted} == wanted
     said = pipeline("a cat", seed=0, steps=3, guidance_scale=3.0)
     assert (said.request.steps, said.request.guidance_scale, said.request.guidance_ramp) == (3, 3.0, False)

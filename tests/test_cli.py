@@ -44,8 +44,8 @@ def test_paths_are_printed_and_every_option_arrives(
     weights: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = (
-        "--method early-exit --steps 6 --exit-step 2 --seed 3 --guidance 2.5 --negative-prompt pizza --temperature 0.5"
-        " --choice-temperature 1 --top-k 9 --order z_curve --device cpu"
+        "--method early-exit --steps 6 --exit-step 2 --seed 3 --guidance 2.5 --negative-prompt pizza --temperature 0.7"
+        " --choice-temperature 2 --top-k 9 --order z_curve --device cpu"
     )
     assert run("generate", "a panda", *options.split(), "--model", weights) == 0
     path = Path(capsys.readouterr().out.strip())
@@ -58,8 +58,8 @@ def test_paths_are_printed_and_every_option_arrives(
         "steps": 6,
         "exit_step": 2,
         "guidance_scale": 2.5,
-        "temperature": 0.5,
-        "choice_temperature": 1.0,
+        "temperature": 0.7,
+        "choice_temperature": 2.0,
         "top_k": 9,
         "order": "z_curve",
         "seed": 3,

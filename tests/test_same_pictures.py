@@ -17,7 +17,7 @@ def gumbel(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def by_hand(pipeline: object) -> Tensor:
-    """Tokens (n,) of "a panda": ramped guidance 3, temperature 1, order noise 4.5 falling to 0, cosine schedule."""
+    """Tokens (n,) of "a panda": ramped guidance 3, temperature 0.5, order noise 1 falling to 0, cosine schedule."""
     model = pipeline.transformer  # type: ignore[attr-defined]
     text, empty = (text_encoder().encode([words, ""])[[row]] for words, row in (("a panda", 0), ("a panda", 1)))
     generator = torch.Generator().manual_seed(SEED)
@@ -27,11 +27,11 @@ def by_hand(pipeline: object) -> Tensor:
         conditional, free = (model(tokens, each.states, each.mask, each.pooled) for each in (text, empty))
         scale = 1 + (SCALE - 1) * (step - 1) / (STEPS - 1)
         logits = (free + scale * (conditional - free))[0, hidden]  # (M, V)
-        drawn = (logits + gumbel(tuple(logits.shape), generator)).argmax(-1)
+        drawn = (logits + 0.5 * gumbel(tuple(logits.shape), generator)).argmax(-1)
         tokens[0, hidden] = drawn
         if step < STEPS:
             chosen = logits.log_softmax(-1).gather(1, drawn[:, None])[:, 0]
-            scores = chosen + 4.5 * (1 - step / STEPS) * gumbel((len(hidden), 1), generator)[:, 0]
+            scores = chosen + (1 - step / STEPS) * gumbel((len(hidden), 1), generator)[:, 0]
             left = max(math.floor(16 * math.cos(math.pi / 2 * step / STEPS)), STEPS - step)
             tokens[0, hidden[scores.argsort()[:left]]] = model.mask_token_id
     return tokens[0]

@@ -43,8 +43,8 @@ class DecodingSettings:
         temperature: of the token draw; 0 takes the most likely token.
         exit_temperature: the same for the draws at `exit_step`; None: `temperature`. What is drawn there is not looked
             at again by the transformer, which is why less chance can be better.
-        choice_temperature: of the Gumbel noise on the log confidence, annealed linearly to 0 at step n; MaskGIT's
-            default. Not used by fixed orders.
+        choice_temperature: of the Gumbel noise on the log confidence, annealed linearly to 0 at step n. Not used by
+            fixed orders. MaskGIT's is 4.5; the defaults of this and of the temperature suit the embedded weights.
         top_k: draw among the k most likely tokens only; None: among all.
         order: "confidence" or a name in `order.ORDERS`.
         finalise: how the tokens left at `exit_step` are taken, with a random field or without one:
@@ -67,8 +67,8 @@ class DecodingSettings:
     schedule: str = "cosine"
     guidance_scale: float = 3.0
     guidance_ramp: bool = True
-    temperature: float = 1.0
-    choice_temperature: float = 4.5
+    temperature: float = 0.5
+    choice_temperature: float = 1.0
     top_k: int | None = None
     order: str = CONFIDENCE
     finalise: str = "sample"

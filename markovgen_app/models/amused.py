@@ -45,7 +45,13 @@ def amused_defaults(steps: int = 12) -> dict[str, Any]:
     own table for the 256 px model has FID 59 there and 39 at 4, and the best CLIP score at 5.
     """
     noise = round(2 * steps / max(1, steps - 1), 4)
-    return {"steps": steps, "guidance_scale": 4.5, "guidance_ramp": False, "choice_temperature": noise}
+    return {
+        "steps": steps,
+        "guidance_scale": 4.5,
+        "guidance_ramp": False,
+        "temperature": 1.0,
+        "choice_temperature": noise,
+    }
 
 
 class AmusedTransformer(nn.Module):

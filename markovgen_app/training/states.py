@@ -212,7 +212,7 @@ def real_states(
         wanted = left[step - 2] if step > 1 else positions
         undecided = mask.sum(1).tolist()
         logits = transformer.logits(hidden).float()
-        draws = gumbel_noise(undecided, logits.shape[2], generators).to(backbone.device)
+        draws = gumbel_noise(undecided, logits.shape[2], generators).mul_(settings.temperature).to(backbone.device)
         noise = gumbel_noise(undecided, 1, generators).squeeze(1).to(backbone.device)  # (M,)
         _, log_probability = draw_tokens(logits, mask, draws)
         committed_at = step - 1  # what is met before step k is what step k − 1 left

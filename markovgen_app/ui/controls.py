@@ -56,8 +56,8 @@ _NOT_IN_ROUNDS = {
 _FINALISE = {
     "sample": "drawn one by one",
     "argmax": "the likeliest each",
-    "perturb": "drawn together: neighbours hear the dice too",
-    "decimate": "drawn a few at a time: the others hear of each",
+    "perturb": "together: neighbours hear the dice",
+    "decimate": "a few at a time, told to the others",
 }
 _IN_WORDS = {
     "steps": "How many steps a full run takes.",

@@ -22,7 +22,7 @@ def test_methods_that_share_a_loop_give_the_same_pictures_from_one_run_of_it(mon
     pipeline = tiny_pipeline()
     methods = generation.parse_methods(
         f"early-exit:{of_all}:exit_step=2,full:{of_all},markovgen:{of_all}:exit_step=3:finalise=perturb:mrf_iterations=1,"
-        f"rescheduled:{of_all},early-exit:{of_all}:temperature=0.5"
+        f"rescheduled:{of_all},early-exit:{of_all}:temperature=0.7"
     )
     assert list(generation.exits_of_full(pipeline, methods)) == list(methods)[:3]
     assert generation.exits_of_full(pipeline, generation.parse_methods("full,rescheduled")) == {}
@@ -75,8 +75,8 @@ def test_the_grid_is_that_of_the_last_stage():
 
 def test_markovgen_is_compared_with_the_first_and_with_all_that_takes_as_many_steps():
     methods = generation.parse_methods(COMPARED)
-    colder = methods["early-exit:temperature=0.8"]
-    assert GenerateRequest.validated(prompt="a panda", **colder).temperature == 0.8
+    colder = methods["early-exit:exit_temperature=0.25"]
+    assert GenerateRequest.validated(prompt="a panda", **colder).exit_temperature == 0.25
     found = generation.counterparts(tiny_pipeline(), methods)
     assert found["markovgen"] == [name for name in methods if name != "markovgen"]
     assert all(found[name] == ["full"] for name in methods if name not in ("full", "markovgen"))

@@ -62,7 +62,7 @@ def test_what_is_kept_belongs_to_its_weights_scorer_methods_and_defaults(tmp_pat
     paths.add(Kept.of(tiny_ladder(), scorer, METHODS, tmp_path).path)
     paths.add(Kept.of(pipeline, tiny_scorer(64), METHODS, tmp_path).path)
     paths.add(Kept.of(pipeline, scorer, generation.parse_methods("full:steps=2"), tmp_path).path)
-    pipeline.defaults["temperature"] = 0.5
+    pipeline.defaults["temperature"] = 0.7
     paths.add(Kept.of(pipeline, scorer, METHODS, tmp_path).path)
     assert len(paths) == 5
 
