@@ -43,13 +43,12 @@ from .exits import EARLY_EXIT, Variant, finalised
 from .generation import request_for
 from .judging import judged_values, load_scorer, look, scenes_for
 from .output import command_line, plain, progress, write_report
-from .quality import Reference, reference_for
+from .quality import REFERENCES, Reference, reference_for
 from .sweep_output import plot, text_table
 
 FULL = "full"
 ITERATIONS = "3,1,2,5,8"
 TEMPERATURES = (0.5, 0.25, 0.0)
-REFERENCES = 2048
 EXIT_STEPS, STEPS = "6,8,10,12,16,18,20", 24
 FINER_EXIT_STEPS, FINER_STEPS = "2,3,4,5,6", 8  # of the stages above the base
 
