@@ -29,10 +29,10 @@ def orthogonalised(update: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised; for 2-D weights inside the blocks only.
+    """Nesterov momentum, orthogonalised; for the weights inside the blocks only.
 
     Args:
-        params: matrices.
+        params: matrices, or kernels (out, in, k, k), which are taken as matrices (out, in · k²).
         lr: spectral norm of one update, before the factor max(1, rows / columns)^½.
         momentum: decay of the momentum.
         weight_decay: decoupled.
@@ -50,14 +50,15 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     by_shape[parameter.shape].append(parameter)
-            for shape, parameters in by_shape.items():
-                gradients = torch.stack([p.grad for p in parameters if p.grad is not None])  # (K, rows, columns)
+            for parameters in by_shape.values():
+                gradients = torch.stack([p.grad for p in parameters if p.grad is not None])  # (K, *shape)
                 for parameter in parameters:
                     self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
                 buffers = [self.state[parameter]["momentum"] for parameter in parameters]
                 torch._foreach_lerp_(buffers, list(gradients), 1 - group["momentum"])
                 nesterov = gradients.lerp(torch.stack(buffers), group["momentum"])
-                updates = orthogonalised(nesterov).to(gradients.dtype)
-                rate = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
+                matrices = nesterov.flatten(2)  # (K, rows, columns, …) -> (K, rows, columns)
+                updates = orthogonalised(matrices).to(gradients.dtype).view_as(gradients)
+                rate = group["lr"] * max(1.0, matrices.shape[1] / matrices.shape[2]) ** 0.5
                 torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(parameters, list(updates), alpha=-rate)

@@ -5,7 +5,8 @@ what PSNR measures; the gradient term keeps outlines crisp; the coarse terms kee
 
 A second run polishes the decoder alone, as Muse does (section 2.6 of arXiv 2301.00704): encoder and codebook frozen, so
 tokens stay what they are, and a patch discriminator with hinge loss and feature matching (VQGAN, arXiv 2012.09841;
-pix2pixHD, arXiv 1711.11585) added, which turns blur into edges.
+pix2pixHD, arXiv 1711.11585) added, which turns blur into edges. The decoder may grow by blocks that change nothing
+until they are trained: what a token's eleven bits do not say, it has to know of the things that there are.
 
 A tokenizer of another encoder learns from a teacher: the decoder starts as the teacher's, and the encoder is drawn to
 the teacher's digits, less and less, until half of the run is over. Tokens then mean what they meant, and a transformer
@@ -14,8 +15,8 @@ for the teacher's can be trained on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -28,10 +29,11 @@ from ..data.own import Split
 from ..data.scenes import Vocabulary
 from ..evaluation.metrics import psnr
 from ..evaluation.output import pairs_sheet
-from ..models.tokenizer import ImageTokenizer
+from ..models.tokenizer import ImageTokenizer, ResidualBlock
 from ..pixels import stacked, to_pixels
 from .data import Pictures, PicturesConfig, SceneBatch, open_pictures, scene_batches
 from .loop import Trainer, copy_half, read_config, start_from, without_denormals
+from .muon import Muon
 
 _MEASURED = 256 * 128**2  # pixels of the pictures that a checkpoint is measured on
 
@@ -39,9 +41,11 @@ _MEASURED = 256 * 128**2  # pixels of the pictures that a checkpoint is measured
 class TokenizerConfig(PicturesConfig):
     """Settings of a tokenizer run."""
 
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0, description="AdamW's")
+    matrix_rate: float | None = Field(None, gt=0, description="Muon's, for kernels of blocks; none: all are AdamW's")
     size: int = Field(128, ge=32, description="side of the training pictures in pixels")
     crop: int | None = Field(None, ge=32, description="train on squares of this side cut from them")
+    finer_every: int | None = Field(None, ge=2, description="each n-th batch: squares cut from twice the size")
     vocabulary: Vocabulary = Field("full", description="of the scenes")
     levels: tuple[int, ...] = (8, 8, 8, 4)
     channels: tuple[int, int, int] = (64, 128, 192)
@@ -54,13 +58,19 @@ class TokenizerConfig(PicturesConfig):
     teacher: Path | None = Field(None, description="folder of an exported tokenizer to learn the digits from")
     teacher_weight: float = Field(4.0, ge=0, description="of the distance to the teacher's digits at the start")
     freeze_encoder: bool = Field(False, description="train the decoder alone; tokens stay what they are")
+    added_blocks: tuple[int, int, int] = Field((0, 0, 0), description="more decoder blocks than start_from has")
     adversarial_weight: float = Field(0.0, ge=0, description="of the discriminator's opinion; 0: no discriminator")
+    adversarial_from: float = Field(0.0, ge=0, lt=1, description="share of the time that is over when it starts")
     feature_weight: float = Field(4.0, ge=0, description="of feature matching, where there is a discriminator")
 
     @model_validator(mode="after")
     def _crop_fits(self) -> TokenizerConfig:
         if self.crop is not None and (self.crop > self.size or self.crop % ImageTokenizer.factor):
             raise ValueError(f"crop is a multiple of {ImageTokenizer.factor} up to the size {self.size}")
+        if self.crop is not None and self.finer_every is not None:
+            raise ValueError("finer_every cuts squares itself: leave crop out")
+        if any(self.added_blocks) and self.start_from is None:
+            raise ValueError("added_blocks are added to a decoder: name its folder as start_from")
         return self
 
 
@@ -99,6 +109,29 @@ def adversarial_losses(
     fake_features, opinion = torch.func.functional_call(judge, frozen, (reconstruction,))
     matching = torch.stack([F.l1_loss(a, b.detach()) for a, b in zip(fake_features, real_features, strict=True)]).sum()
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean(), -opinion.mean(), matching
+
+
+def deepened(model: ImageTokenizer, blocks: Sequence[int]) -> ImageTokenizer:
+    """The same function with more decoder blocks at 1/8, 1/4 and 1/2, which add nothing until trained."""
+    config = {name: value for name, value in model.config.items() if not name.startswith("_")}
+    config["decoder_blocks"] = [old + new for old, new in zip(config["decoder_blocks"], blocks, strict=True)]
+    deeper = ImageTokenizer(**config)
+    deeper.load_state_dict(model.state_dict(), strict=False)
+    return deeper
+
+
+def build_optimizers(module: nn.Module, config: TokenizerConfig) -> list[torch.optim.Optimizer]:
+    """AdamW for what is trained; Muon for the kernels of the tokenizer's residual blocks if there is a rate for it."""
+    kernels: list[Tensor] = []
+    others: list[Tensor] = []
+    blocks = [block for block in module.modules() if isinstance(block, ResidualBlock)]
+    inside = {id(kernel) for block in blocks for kernel in (block.spatial.weight, block.mix.weight)}
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            (kernels if config.matrix_rate and id(parameter) in inside else others).append(parameter)
+    first = 0.5 if config.adversarial_weight else 0.9
+    adam = torch.optim.AdamW(others, config.learning_rate, betas=(first, 0.98), weight_decay=0.01)
+    return [adam, *([Muon(kernels, config.matrix_rate)] if config.matrix_rate else [])]
 
 
 def load_teacher(model: ImageTokenizer, folder: Path) -> ImageTokenizer:
@@ -144,6 +177,16 @@ def random_crop(pixels: Tensor, side: int, step: int, generator: torch.Generator
     return pixels[..., top : top + side, left : left + side].contiguous(memory_format=torch.channels_last)
 
 
+def training_batches(scenes: Pictures, config: TokenizerConfig, trainer: Trainer) -> Iterator[SceneBatch]:
+    """Batches of the run's size, each `finer_every`-th of twice that size."""
+    coarse, fine = (
+        scene_batches(scenes, config.batch_size, trainer.stream, config.workers, (size,), trainer.processes)
+        for size in (config.size, 2 * config.size)
+    )
+    for number in count(trainer.stream, trainer.processes):
+        yield next(fine if config.finer_every and number % config.finer_every == 0 else coarse)
+
+
 def measure(
     tokenizer: ImageTokenizer, scenes: Pictures, indices: Sequence[int], batch_size: int = 32
 ) -> dict[str, float]:
@@ -171,15 +214,13 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
         config.levels, config.channels, config.encoder_blocks, config.decoder_blocks, config.encoder_kernel
     )
     if config.start_from:
-        model = start_from(ImageTokenizer, config.start_from, config)
+        model = deepened(start_from(ImageTokenizer, config.start_from, config), config.added_blocks)
     model = model.to(memory_format=torch.channels_last)
     model.encoder.requires_grad_(not config.freeze_encoder)
     judge = PatchDiscriminator() if config.adversarial_weight else None
     module = nn.ModuleDict({"tokenizer": model, **({"judge": judge} if judge else {})})
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, config.learning_rate, betas=(0.5 if judge else 0.9, 0.98), weight_decay=0.01)
     teacher = load_teacher(model, config.teacher) if config.teacher else None
-    trainer = Trainer(config, module, [optimizer])
+    trainer = Trainer(config, module, build_optimizers(module, config))
     if resume:
         trainer.resume()
     if teacher is not None:
@@ -191,9 +232,10 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
 
     def loss(batch: SceneBatch, number: int) -> tuple[Tensor, dict[str, Tensor | float]]:
         pixels = batch.pixels(trainer.device)
-        if config.crop:
+        side = config.crop or config.size
+        if pixels.shape[-1] > side:
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
-            pixels = random_crop(pixels, config.crop, model.factor, generator)
+            pixels = random_crop(pixels, side, model.factor, generator)
         reconstruction, _ = forward(pixels)
         value = reconstruction_loss(reconstruction, pixels, config.squared_weight, config.edge_weight)
         shown: dict[str, Tensor | float] = {
@@ -205,7 +247,7 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
             distance = teacher_loss(model, teacher, pixels)
             shown["teacher"] = distance.detach()
             value = value + weight * distance
-        if judge is not None:
+        if judge is not None and trainer.minutes >= config.adversarial_from * config.minutes:
             judged, generated, matched = adversarial_losses(judge, reconstruction, pixels)
             shown |= {"judge": judged.detach(), "generator": generated.detach(), "matching": matched.detach()}
             value = value + judged + config.adversarial_weight * (generated + config.feature_weight * matched)
@@ -217,5 +259,4 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
         pairs_sheet(average, [fresh[index][1] for index in range(16)], config.folder / "pairs.png")
         copy_half(average, config.folder / "weights")
 
-    batches = scene_batches(scenes, config.batch_size, trainer.stream, config.workers, every=trainer.processes)
-    trainer.fit(batches, loss, on_checkpoint)
+    trainer.fit(training_batches(scenes, config, trainer), loss, on_checkpoint)

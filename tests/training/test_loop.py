@@ -136,6 +136,19 @@ def test_orthogonalised_matrices_have_singular_values_near_one(shape):
     assert values.min() > 0.4 and values.max() < 1.4
 
 
+def test_muon_takes_kernels_as_matrices():
+    torch.manual_seed(0)
+    kernel = torch.randn(6, 4, 3, 3).to(memory_format=torch.channels_last).requires_grad_()
+    matrix = kernel.detach().flatten(1).contiguous().requires_grad_()
+    for parameter in (kernel, matrix):
+        optimizer = Muon([parameter], 0.05)
+        for _ in range(3):
+            (parameter.flatten(1).sin() * torch.arange(36)).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert torch.allclose(kernel.flatten(1), matrix, atol=1e-6)
+
+
 def test_muon_minimises_a_quadratic():
     torch.manual_seed(0)
     target, weight = torch.randn(6, 4), nn.Parameter(torch.zeros(6, 4))

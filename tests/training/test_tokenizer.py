@@ -1,14 +1,16 @@
 """Losses and measures of the tokenizer stage; a tiny run, then a polish of its decoder alone."""
 
 import json
+from itertools import islice
 
 import pytest
 import torch
 import yaml
 
 from markovgen_app.errors import UserError
-from markovgen_app.models.tokenizer import ImageTokenizer
+from markovgen_app.models.tokenizer import ImageTokenizer, ResidualBlock
 from markovgen_app.training import tokenizer as stage
+from markovgen_app.training.loop import Trainer
 
 
 def test_psnr_of_a_known_error():
@@ -72,6 +74,8 @@ def test_a_tiny_run_and_a_polish_that_keeps_every_token(tmp_path):
         "name": "polish",
         "start_from": str(tmp_path / "runs/tiny/weights"),
         "freeze_encoder": True,
+        "added_blocks": [1, 0, 0],
+        "matrix_rate": 0.01,
         "adversarial_weight": 0.1,
         "size": 64,
         "crop": 32,
@@ -82,7 +86,51 @@ def test_a_tiny_run_and_a_polish_that_keeps_every_token(tmp_path):
     pixels = torch.rand(2, 3, 32, 32) * 2 - 1
     assert torch.equal(first.encode(pixels), second.encode(pixels))
     assert not torch.equal(first.decode(first.encode(pixels)), second.decode(second.encode(pixels)))
+    assert list(second.config.decoder_blocks) == [2, 1, 1]
     assert "matching" in (tmp_path / "runs/polish/log.jsonl").read_text()
+
+
+def test_a_decoder_grows_without_a_change_and_its_kernels_are_muons():
+    torch.manual_seed(0)
+    small = ImageTokenizer((4, 4), (4, 8, 8), (1, 1), (1, 1, 1))
+    for block in small.modules():
+        if isinstance(block, ResidualBlock):
+            torch.nn.init.normal_(block.mix.weight)
+    grown = stage.deepened(small, (2, 0, 1))
+    assert list(grown.config.decoder_blocks) == [3, 1, 2]
+    tokens = torch.randint(0, 16, (1, 16))
+    assert torch.equal(grown.decode(tokens), small.decode(tokens))
+    grown.encoder.requires_grad_(False)
+    config = stage.TokenizerConfig(name="x", minutes=1, matrix_rate=0.01)
+    adam, muon = stage.build_optimizers(grown, config)
+    kernels, others = ([p.shape for group in each.param_groups for p in group["params"]] for each in (muon, adam))
+    assert len(kernels) == 2 * (3 + 1 + 2) and all(len(shape) == 4 and shape[0] == shape[1] for shape in kernels)
+    assert len(kernels) + len(others) == len(list(grown.decoder.parameters()))
+    (alone,) = stage.build_optimizers(grown, config.model_copy(update={"matrix_rate": None}))
+    assert len(alone.param_groups[0]["params"]) == len(kernels) + len(others)
+
+
+def test_every_nth_batch_is_of_finer_pictures(tmp_path):
+    settings = {"name": "x", "minutes": 1, "size": 32, "batch_size": 2, "runs": tmp_path}
+    config = stage.TokenizerConfig(**settings, finer_every=3)
+    scenes = stage.open_pictures(config, 32, "train")
+
+    def sides(config, step):
+        trainer = Trainer(config, torch.nn.Linear(1, 1), [])
+        trainer.step = step
+        return [each.pictures.shape[-1] for each in islice(stage.training_batches(scenes, config, trainer), 7)]
+
+    assert sides(config, 0) == [64, 32, 32, 64, 32, 32, 64]
+    assert sides(config, 4) == [32, 32, 64, 32, 32, 64, 32]  # resumed
+    assert sides(config.model_copy(update={"finer_every": None}), 0) == [32] * 7
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"crop": 32, "finer_every": 2}, {"added_blocks": (1, 0, 0)}, {"size": 64, "crop": 36}]
+)
+def test_settings_that_do_not_go_together_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"crop|start_from"):
+        stage.TokenizerConfig(name="x", minutes=1, **wrong)
 
 
 def test_a_local_encoder_learns_a_teachers_tokens(tmp_path):
