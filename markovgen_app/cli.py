@@ -166,6 +166,10 @@ _EDITING = {
         f"{method}:strength={strength}" for strength in ("0.25", "0.5", "1") for method in ("full", "markovgen")
     ),
 }
+OpenOption = Annotated[
+    float,
+    typer.Option("--open-backgrounds", min=0, max=1, help="share of prompts that leave the background open (generate)"),
+]
 ScorerOption = Annotated[
     Path | None,
     typer.Option("--scorer", help="folder of the scorer [default: weights/scorer]", show_default=False),
@@ -186,6 +190,7 @@ def evaluate(
     images: Annotated[int, typer.Option("--images", help="held-out prompts")] = 500,
     seeds: Annotated[str, typer.Option("--seeds", help="seeds a prompt, parted by commas (generate)")] = "0",
     split: Annotated[str, typer.Option("--split", help="test, or tune to choose settings on")] = "test",
+    open_backgrounds: OpenOption = 0.0,
     references: Annotated[
         int, typer.Option("--references", min=2, help="real pictures to measure distances to (generate)")
     ] = 2048,
@@ -238,6 +243,7 @@ def evaluate(
         mrf=mrf,
         device=device,
         split=split,
+        open_backgrounds=open_backgrounds,
         scorer_folder=scorer,
         references=references,
         reconstructions=reconstructions,
@@ -273,6 +279,7 @@ def sweep(
     guidance_scale: GuidanceOption = None,
     grid: Annotated[bool, typer.Option("--grid", help="cross all knobs instead of turning one at a time")] = False,
     split: Annotated[str, typer.Option("--split", help="tune, or test to confirm")] = "tune",
+    open_backgrounds: OpenOption = 0.0,
     references: Annotated[
         int, typer.Option("--references", min=2, help="real pictures to measure distances to")
     ] = 2048,
@@ -299,6 +306,7 @@ def sweep(
         guidance_scale=guidance_scale,
         grid=grid,
         split=split,
+        open_backgrounds=open_backgrounds,
         references=references,
         device=device,
         scorer_folder=scorer,

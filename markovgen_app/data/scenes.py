@@ -63,7 +63,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that a picture shows, and the caption that says it."""
+    """Everything that a picture shows, and the caption that says it, all but the background if that is left open."""
 
     objects: tuple[SceneObject, ...]
     background: str
@@ -73,6 +73,7 @@ class Scene:
     relation: str | None = None
     place: str | None = None
     caption: str = ""
+    says_background: bool = True
 
     @property
     def nouns(self) -> tuple[str, ...]:
@@ -114,9 +115,10 @@ class SceneDataset:
             (pictures without objects hold no combination and stay in "train"). Layouts are as frequent in every split.
         vocabulary: "frequent" (the first nouns of the table) or "full".
         layout_shares: how frequent layouts are among each other, each from 0; those not named stay as they are.
+        open_backgrounds: share of captions that say nothing of the background, as in "a panda": any will do.
 
     Raises:
-        ValueError: no such split, vocabulary or layout, or shares below 0 or all 0.
+        ValueError: no such split, vocabulary or layout, shares below 0 or all 0, or a share that is not within 0 … 1.
     """
 
     def __init__(
@@ -126,12 +128,16 @@ class SceneDataset:
         split: Split = "train",
         vocabulary: Vocabulary = "frequent",
         layout_shares: Mapping[Layout, float] | None = None,
+        open_backgrounds: float = 0.0,
     ) -> None:
         if split not in _SPLITS or vocabulary not in VOCABULARIES:
             raise ValueError(f"split is one of {_SPLITS}, vocabulary one of {tuple(VOCABULARIES)}")
         shares = dict(zip(LAYOUTS, _LAYOUT_SHARES, strict=True)) | dict(layout_shares or {})
         if tuple(shares) != LAYOUTS or min(shares.values()) < 0 or not any(shares.values()):
             raise ValueError(f"layout_shares are from 0, not all 0, of {', '.join(LAYOUTS)}")
+        if not 0 <= open_backgrounds <= 1:
+            raise ValueError(f"open_backgrounds is a share from 0 to 1, not {open_backgrounds}")
+        self.open_backgrounds = open_backgrounds
         self._shares = np.array(list(shares.values()))
         if split != "train":
             self._shares[LAYOUTS.index("empty")] = 0
@@ -146,6 +152,8 @@ class SceneDataset:
         while True:
             scene = _draw_scene(generator, self.nouns, layout)
             if combination_splits(scene) == {self.split}:
+                if scene.objects and self.open_backgrounds:
+                    scene = replace(scene, says_background=bool(generator.random() >= self.open_backgrounds))
                 return replace(scene, caption=_caption(scene, generator))
 
     def render(self, scene: Scene, size: int | None = None) -> np.ndarray:
@@ -242,6 +250,7 @@ def _caption(scene: Scene, generator: np.random.Generator) -> str:
     """One of many ways to say the scene."""
     ways = BACKGROUNDS[scene.background]
     where = ways[0] if generator.random() < 0.5 else _choose(generator, ways)
+    where = where if scene.says_background else ""
     items = scene.objects
     if scene.layout == "empty":
         scenery = _choose(generator, (f"nothing {where}", f"an empty scene {where}", f"just the background, {where}"))
@@ -278,12 +287,12 @@ def _caption(scene: Scene, generator: np.random.Generator) -> str:
     else:
         names = _listed([_phrase(item, generator) for item in items])
         what = f"{_choose(generator, ('a set of 2x2 emoji icons with', 'a grid of', 'a 2x2 grid with'))} {names}"
-    swapped = generator.random() < 0.15 and ". " not in where
-    text = f"{where}, {what}" if swapped else f"{what} {where}"
+    swapped = generator.random() < 0.15 and where and ". " not in where
+    text = f"{where}, {what}" if swapped else f"{what} {where}".rstrip()
     if scene.style:
         template = _choose(generator, STYLES[scene.style])
         before_where = template.startswith("{}") and text.startswith(what) and generator.random() < 0.5
-        text = f"{template.format(what)} {where}" if before_where else template.format(text)
+        text = f"{template.format(what)} {where}".rstrip() if before_where else template.format(text)
     return _finished(text, generator)
 
 

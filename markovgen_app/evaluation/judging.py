@@ -57,8 +57,8 @@ def load_scorer(folder: Path | None = None, device: torch.device | str = "cpu") 
     return scorer.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-def scenes_for(pipeline: MarkovGenPipeline, scorer: Scorer, split: str, seed: int = 0) -> SceneDataset:
-    """Scenes of the words that both the weights and the scorer know.
+def scenes_for(pipeline: MarkovGenPipeline, scorer: Scorer, split: str, open_backgrounds: float = 0.0) -> SceneDataset:
+    """Scenes of the words that both the weights and the scorer know; a share of captions leaves the background open.
 
     Raises:
         UserError: the scorer knows too few nouns, or there is no such split.
@@ -67,7 +67,7 @@ def scenes_for(pipeline: MarkovGenPipeline, scorer: Scorer, split: str, seed: in
     known = set(pipeline.vocabulary.nouns) or {noun.name for noun in NOUNS}
     vocabulary = "frequent" if known <= frequent else "full"
     try:
-        scenes = SceneDataset(seed, scorer.config.size, split, vocabulary)  # type: ignore[arg-type]
+        scenes = SceneDataset(0, scorer.config.size, split, vocabulary, None, open_backgrounds)  # type: ignore[arg-type]
     except ValueError as error:
         raise UserError(f"{error}.") from None
     if missing := [noun.name for noun in scenes.nouns if noun.name not in set(scorer.config.nouns)]:

@@ -46,14 +46,15 @@ class Judgement:
 
     Attributes:
         objects: the named nouns, each in the named number and nothing else, and arranged as named.
-        background, style: the named one (no style named: none seen).
+        style: the named one (none named: none seen).
+        background: the named one; None where none is named, and any is right.
         nouns: as `objects`, wherever they are.
         place: they are where the prompt says; None where the nouns are wrong.
         colour: the named tints are there; None where no tint is named or the nouns are wrong.
     """
 
     objects: bool
-    background: bool
+    background: bool | None
     style: bool
     nouns: bool
     place: bool | None
@@ -61,8 +62,8 @@ class Judgement:
 
     @property
     def prompt(self) -> bool:
-        """Objects, background and style right together."""
-        return self.objects and self.background and self.style
+        """Objects, background and style right together, as far as they are named."""
+        return self.objects and self.background is not False and self.style
 
 
 def judge(scene: Scene, reading: Reading) -> Judgement:
@@ -77,7 +78,7 @@ def judge(scene: Scene, reading: Reading) -> Judgement:
     seen = Counter((item.noun, item.colour) for item in reading.objects)
     return Judgement(
         objects=nouns and bool(place),
-        background=reading.background == scene.background,
+        background=reading.background == scene.background if scene.says_background else None,
         style=reading.style == scene.style,
         nouns=nouns,
         place=place,

@@ -108,6 +108,13 @@ def command_line(name: str, *options: tuple[str, Any, Any]) -> str:
     return shlex.join(words)
 
 
+def prompts_told(report: Mapping[str, Any]) -> str:
+    """How many prompts of what kind a report is of."""
+    prompts = f"{report['images']} prompts of the {report['split']} split"
+    share = report.get("open_backgrounds", 0)
+    return f"{prompts}, {share:.0%} of them without a word on the background" if share else prompts
+
+
 def cell(value: Any) -> str:
     """A number, with its interval where it has one; a dash for what is not defined (NaN, or null in JSON)."""
     if not isinstance(value, Mapping):
@@ -141,7 +148,7 @@ def text_table(report: Mapping[str, Any]) -> str:
     lines += aligned(by_layout)
     lines += [
         "",
-        f"{report['images']} prompts of the {report['split']} split, seeds {report['seeds']}, {report['nouns']} nouns."
+        f"{prompts_told(report)}, seeds {report['seeds']}, {report['nouns']} nouns."
         " Brackets: 95 % bootstrap intervals over prompts.",
         "The row of real pictures is the scorer's own accuracy, and the smallest distances that this many pictures can"
         " have.",

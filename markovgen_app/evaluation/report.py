@@ -65,6 +65,7 @@ def evaluate(
     seeds: Sequence[int] = (0,),
     *,
     split: str = "test",
+    open_backgrounds: float = 0.0,
     references: int = REFERENCES,
     reconstructions: int = 0,
     draws: int = 1000,
@@ -80,6 +81,7 @@ def evaluate(
 
     Args:
         methods: name → fields of the request (see `parse_methods`); the report has the differences of `counterparts`.
+        open_backgrounds: share of the prompts that say nothing of the background, where any is right.
         references: real pictures that distances are measured to.
         reconstructions: scenes on which to measure the tokenizer; 0 leaves that out.
         draws, distance_draws: bootstrap resamples, for accuracies and for distances.
@@ -92,7 +94,7 @@ def evaluate(
     Raises:
         UserError: the scorer does not know these weights' nouns, a method does not exist, or no stage makes its size.
     """
-    dataset = scenes_for(pipeline, scorer, split)
+    dataset = scenes_for(pipeline, scorer, split, open_backgrounds)
     scenes = [dataset.scene(index) for index in range(images)]
     weights = metrics.resamples(images, draws)
     grids = {name: grid_of(pipeline, fields) for name, fields in methods.items()}
@@ -133,6 +135,7 @@ def evaluate(
         "images": images,
         "seeds": list(seeds),
         "split": split,
+        "open_backgrounds": open_backgrounds,
         "nouns": len(dataset.nouns),
         "scorer_size": scorer.config.size,
         "methods": table,
@@ -182,6 +185,7 @@ def main(
     mrf: str | None = None,
     device: str | None = None,
     split: str = "test",
+    open_backgrounds: float = 0.0,
     scorer_folder: Path | None = None,
     references: int = REFERENCES,
     reconstructions: int = 0,
@@ -228,6 +232,7 @@ def main(
             images,
             numbers,
             split=split,
+            open_backgrounds=open_backgrounds,
             references=references,
             reconstructions=reconstructions,
             cache=_FOLDER,
@@ -239,6 +244,7 @@ def main(
             seeds,
             split,
             reconstructions,
+            open_backgrounds=open_backgrounds,
             references=references,
             scorer_folder=scorer_folder,
             model=settings.model,
@@ -265,6 +271,7 @@ def command(
     split: str,
     reconstructions: int,
     *,
+    open_backgrounds: float = 0.0,
     references: int = REFERENCES,
     scorer_folder: Path | None = None,
     model: str = DEFAULT_MODEL,
@@ -281,6 +288,7 @@ def command(
         ("--images", images, None),
         ("--seeds", seeds, "0"),
         ("--split", split, "test"),
+        ("--open-backgrounds", open_backgrounds, 0.0),
         ("--references", references, REFERENCES),
         ("--reconstructions", reconstructions, 0),
         ("--scorer", scorer_folder, None),

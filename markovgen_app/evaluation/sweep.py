@@ -105,6 +105,7 @@ def sweep(
     *,
     options: Mapping[str, Any],
     split: str = "tune",
+    open_backgrounds: float = 0.0,
     references: int = REFERENCES,
     draws: int = 200,
     cache: Path | None = None,
@@ -115,6 +116,7 @@ def sweep(
     Args:
         fields: name → random field, as the variants name them.
         options: fields of the request of the full run, such as steps and guidance scale.
+        open_backgrounds: share of the prompts that say nothing of the background.
         draws: bootstrap resamples over prompts, for the intervals.
         number: the stage that is swept; those below take all of their steps.
 
@@ -123,7 +125,7 @@ def sweep(
             scorer does not know the nouns.
     """
     stage = pipeline.stage(number)
-    dataset = scenes_for(pipeline, scorer, split)
+    dataset = scenes_for(pipeline, scorer, split, open_backgrounds)
     scenes = [dataset.scene(index) for index in range(images)]
     reference = reference_for(pipeline, scorer, dataset, stage.grid, references, cache)
     names: list[Variant | str] = [FULL, *variants]
@@ -150,7 +152,8 @@ def sweep(
         )
         told = {"method": FULL} if isinstance(name, str) else {"method": _method(name), **asdict(name)}
         rows.append({**told, **values})
-    return {"stage": number, "images": images, "split": split, "options": dict(options), "rows": rows}
+    asked = {"images": images, "split": split, "open_backgrounds": open_backgrounds, "options": dict(options)}
+    return {"stage": number, **asked, "rows": rows}
 
 
 def _looked_at(
@@ -224,6 +227,7 @@ def main(
     guidance_scale: float | None = None,
     grid: bool = False,
     split: str = "tune",
+    open_backgrounds: float = 0.0,
     references: int = REFERENCES,
     device: str | None = None,
     scorer_folder: Path | None = None,
@@ -286,6 +290,7 @@ def main(
             images,
             options=options,
             split=split,
+            open_backgrounds=open_backgrounds,
             references=references,
             cache=Path("runs/evaluation"),
             number=stage,
@@ -301,6 +306,7 @@ def main(
             guidance_scale=guidance_scale,
             grid=grid,
             split=split,
+            open_backgrounds=open_backgrounds,
             references=references,
             scorer_folder=scorer_folder,
             model=settings.model,
@@ -326,6 +332,7 @@ def command(
     guidance_scale: float | None = None,
     grid: bool = False,
     split: str = "tune",
+    open_backgrounds: float = 0.0,
     references: int = REFERENCES,
     scorer_folder: Path | None = None,
     model: str = DEFAULT_MODEL,
@@ -344,6 +351,7 @@ def command(
         ("--guidance", guidance_scale, None),
         ("--grid", grid, False),
         ("--split", split, "tune"),
+        ("--open-backgrounds", open_backgrounds, 0.0),
         ("--references", references, REFERENCES),
         ("--scorer", scorer_folder, None),
         ("--model", model, DEFAULT_MODEL),

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ..pictures import write_error
 from .exits import EARLY_EXIT
-from .output import aligned, cell
+from .output import aligned, cell, prompts_told
 
 MEASURES = ("scene_fd", "cmmd", "bigram_divergence", "prompt_accuracy")
 
@@ -48,9 +48,7 @@ def text_table(report: Mapping[str, Any]) -> str:
             knobs[1] = row["method"]
         mark = "best" if row["scene_fd"]["value"] == best.get(row.get("exit_step")) else ""
         rows.append([*knobs, *(cell(row[name]) for name in MEASURES), mark])
-    note = (
-        f"{report['images']} prompts of the {report['split']} split; brackets: 95 % bootstrap intervals over prompts."
-    )
+    note = f"{prompts_told(report)}; brackets: 95 % bootstrap intervals over prompts."
     if report["stage"]:
         note += f"\nExits of stage {report['stage']}; all refine the same tokens, of full runs of the stages below."
     return "\n".join([*aligned(rows), "", note])

@@ -120,13 +120,16 @@ def preview_data(
     seed: Annotated[int, typer.Option("--seed", min=0, help="another seed, other scenes")] = 0,
     split: Annotated[str, typer.Option("--split", help="train, tune or test")] = "train",
     vocabulary: Annotated[str, typer.Option("--vocabulary", help="full or frequent")] = "full",
+    open_backgrounds: Annotated[
+        float, typer.Option("--open-backgrounds", min=0, max=1, help="share of captions without a background")
+    ] = 0.0,
 ) -> None:
     """Draw a contact sheet of training scenes with their captions."""
     from ..data.scenes import SceneDataset, contact_sheet
     from ..pictures import write_error
 
     try:
-        scenes = SceneDataset(seed, split=split, vocabulary=vocabulary)  # type: ignore[arg-type]
+        scenes = SceneDataset(seed, 128, split, vocabulary, None, open_backgrounds)  # type: ignore[arg-type]
         contact_sheet(out, scenes, count)
     except OSError as error:
         raise write_error(out.parent, error) from error

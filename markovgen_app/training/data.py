@@ -52,6 +52,9 @@ class PicturesConfig(LoopConfig):
     layout_shares: dict[Layout, Annotated[float, Field(ge=0)]] = Field(
         {}, description="how frequent layouts of the scenes are, where not as ever"
     )
+    open_backgrounds: float = Field(
+        0, ge=0, le=1, description="share of the scenes' captions that say nothing of the background"
+    )
 
 
 def open_pictures(config: PicturesConfig, size: int, split: Split, seed: int | None = None) -> Pictures:
@@ -66,7 +69,8 @@ def open_pictures(config: PicturesConfig, size: int, split: Split, seed: int | N
     """
     seed = config.seed if seed is None else seed
     if config.data is None:
-        return SceneDataset(seed, size, split, config.vocabulary, config.layout_shares if split == "train" else None)
+        shares = config.layout_shares if split == "train" else None
+        return SceneDataset(seed, size, split, config.vocabulary, shares, config.open_backgrounds)
     folder = Path(config.data).expanduser()
     if folder.is_dir() and not any(folder.rglob("*.parquet")):
         return FolderDataset(folder, seed, size, split)

@@ -79,7 +79,7 @@ class TokenSource:
         self.sizes = tuple(sizes) or (scenes.size,)
         self._shards: dict[Path, tuple[Tensor, ...]] = {}
         self._folders: dict[int, Path] = {}
-        weights = float(sum(parameter.detach().double().abs().sum() for parameter in tokenizer.parameters()))
+        weights = float(sum(parameter.detach().double().abs().sum() for parameter in tokenizer.encoder.parameters()))
         sample = [scenes.scene(index).caption for index in range(64)]
         if isinstance(scenes, OwnPictures):
             sample += scenes.identity

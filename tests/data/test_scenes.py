@@ -132,6 +132,32 @@ def test_the_caption_says_the_scene(index, vocabulary):
 
 
 @given(index=indices)
+def test_a_caption_may_leave_the_background_open_and_then_says_the_rest(index):
+    told, left = (SceneDataset(7, open_backgrounds=share).scene(index) for share in (0, 1))
+    same = {"caption": "", "says_background": True}
+    assert replace(told, **same) == replace(left, **same)
+    if not left.objects:
+        assert left == told
+        return
+    assert told.says_background and not left.says_background
+    caption = left.caption.lower()
+    assert not any(way.lower() in caption for way in BACKGROUNDS[left.background])
+    assert caption == caption.strip() and "  " not in caption and "{" not in caption and not caption.startswith(",")
+    for item in left.objects:
+        names = NOUN_BY_NAME[item.noun].names
+        assert any(
+            form.lower() in caption for name in names for form in (name, plural(name), name.removesuffix(" face"))
+        )
+
+
+def test_the_share_of_open_backgrounds_is_met_and_checked():
+    scenes = [SceneDataset(1, split="tune", open_backgrounds=0.3).scene(index) for index in range(600)]
+    assert np.mean([not scene.says_background for scene in scenes]) == pytest.approx(0.3, abs=0.06)
+    with pytest.raises(ValueError, match="share from 0 to 1"):
+        SceneDataset(open_backgrounds=1.5)
+
+
+@given(index=indices)
 def test_relations_say_where_things_are(index):
     scene = SceneDataset(9).scene(index)
     if scene.relation is None:

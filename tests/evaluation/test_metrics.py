@@ -211,4 +211,6 @@ def test_background_style_and_colour_are_judged_apart():
     judged = metrics.judge(wanted, reading(("panda", 0.5, 0.5, None), style=None))
     assert (judged.background, judged.style, judged.colour) == (True, False, False)
     assert metrics.judge(replace(wanted, style=None), reading(blue)).prompt
+    judged = metrics.judge(replace(wanted, says_background=False), reading(blue, background="sea", style="neon"))
+    assert judged.background is None and judged.prompt
     assert metrics.judge(scene("single", PANDA), reading(PANDA)).colour is None

@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from markovgen_app.data.scenes import SceneDataset
+from markovgen_app.data.vocabulary import BACKGROUNDS
 from markovgen_app.errors import UserError
 from markovgen_app.evaluation import report
 from markovgen_app.evaluation.generation import parse_methods, request_for
@@ -195,6 +196,18 @@ def test_the_command_prints_one_object_or_a_table_and_writes_files(tmp_path, mon
         report.main(model, "full", 1, "0", **options)
 
 
+def test_prompts_may_leave_the_background_open(pipeline):
+    methods = parse_methods("full:steps=2,early-exit:steps=2:exit_step=1")
+    found, examples = report.evaluate(
+        pipeline, tiny_scorer(), methods, 3, references=8, draws=20, distance_draws=10, open_backgrounds=1.0
+    )
+    assert found["open_backgrounds"] == 1
+    assert all(np.isnan(each["background_accuracy"]["value"]) for each in (*found["methods"].values(), found["real"]))
+    assert not any(way in each.caption for each in examples for ways in BACKGROUNDS.values() for way in ways)
+    table = text_table(plain(found))
+    assert "3 prompts of the test split, 100% of them without a word on the background" in table
+
+
 def test_the_command_names_what_is_unusual_only():
     assert report.command("full,halton", 500, "0", "test", 0) == "markovgen evaluate --methods full,halton --images 500"
     assert report.command("full", 9, "0,1", "tune", 10).endswith(
@@ -207,6 +220,7 @@ def test_the_command_names_what_is_unusual_only():
     [
         {},
         {"seeds": "0,1", "split": "tune", "references": 9, "reconstructions": 3},
+        {"open_backgrounds": 0.5},
         {"scorer_folder": Path("my scorer"), "model": "runs/a b", "mrf": "runs/field", "device": "cpu"},
     ],
 )

@@ -181,7 +181,7 @@ def test_the_report_has_a_row_a_variant(pipeline: MarkovGenPipeline, tmp_path: P
     [
         {"fields": "", "images": 200},
         {"fields": "runs/a b/weights,runs/c", "images": 9, "exit_steps": "2,4", "iterations": "1", "steps": 6},
-        {"fields": "", "images": 9, "stage": 1},
+        {"fields": "", "images": 9, "stage": 1, "open_backgrounds": 0.25},
         {"fields": "", "images": 9, "temperatures": "0.5,0.25", "references": 512},
         {"fields": "", "images": 9, "guidance_scale": 2.5, "grid": True, "split": "test"},
         {"fields": "", "images": 9, "scorer_folder": Path("my scorer"), "model": "runs/a b", "device": "cpu"},
