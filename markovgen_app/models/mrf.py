@@ -9,16 +9,15 @@ MarkovGen (Jayasumana et al., CVPR 2024, arXiv 2308.10997) lets tokens i and j w
 f are the backbone's logits, w is learned, and the mean-field update is the paper's Algorithm 1 for all i at once.
 The paper writes Σ_i Σ_j, its algorithm is that of an energy with each pair once: hence the ½, which learned weights
 absorb. The paper leaves open whether w is symmetric, w_ij(l, l') = w_ji(l', l), and what the diagonal does. Here no
-token sees itself, and w is free: both formulas hold as written, and they belong to E exactly if w is symmetric
-(otherwise E is the energy of the symmetric part of w). Three forms of w:
+token sees itself, and w is free: both formulas belong to E if w is symmetric (else E is that of its symmetric part):
 
     dense         s(i, j) c(l, l')           the paper's: W^s is n × n, W^c is V × V
     low-rank      s(i, j) (B_l · A_l')       W^c = B Aᵀ: a label sends d numbers (A), W^s spreads them, B receives them
     directional   B_lᵀ K_r A_l', r = j − i   ours: a d × d matrix for every offset r, so that "what may stand to my
                                              right" differs from "what may stand below me", anywhere in the picture
+      + Σ_h s_h(i, j) (B_lh · A_l'h)         and, if asked for, H low-rank ones for what a whole picture has in common
 
     B pictures · n = h · w tokens, row-major · V codebook size · d rank (V for dense) · M tokens to infer · T updates
-Costs of one update: n V² + n² V · 2 n V d + n² d · 2 n V d + n K² d².
 """
 
 from __future__ import annotations
@@ -32,14 +31,16 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .couplings import gaussian, heard_far, heard_near, random_offsets, wider_and_wider
+
 PARAMETRISATIONS = ("dense", "low-rank", "directional")
 
 
 class MarkovRandomField(ModelMixin, ConfigMixin):
     """Logits of independent tokens to logits of tokens that have heard their neighbours.
 
-    A new field says nothing: its messages are zero and it returns the logits that it is given, but every weight that
-    has to move first has a gradient. It computes in float32 (float64 for float64 logits), whatever its own type.
+    A new field says nothing: it returns the logits that it is given, but every weight that has to move first has a
+    gradient. It computes in float32 (float64 for float64 logits), whatever its own type.
 
     Args:
         parametrisation: "dense", "low-rank" or "directional", see the module's text.
@@ -47,6 +48,7 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
         grid: rows and columns of tokens.
         rank: d of "low-rank" and "directional".
         neighbourhood: K of "directional", odd: a token hears the K × K tokens around it. The others hear all tokens.
+        far_kernels, far_rank: H of "directional", and the numbers that a label sends through each, beside its d.
         iterations: mean-field updates T, unless a call says otherwise.
         damping: share of the old messages in [0, 1) that an update keeps, unless a call says otherwise.
         finalise, exit_temperature, exit_share: how, and after which share of the steps, an exit is best left to it.
@@ -71,23 +73,24 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
         finalise: str = "sample",
         exit_temperature: float | None = None,
         exit_share: float | None = None,
+        far_kernels: int = 0,
+        far_rank: int = 4,
     ) -> None:
         super().__init__()
         if parametrisation not in PARAMETRISATIONS:
             raise ValueError(f"No random field is called {parametrisation!r}: choose {', '.join(PARAMETRISATIONS)}.")
-        if rank < 1 or neighbourhood < 3 or neighbourhood % 2 == 0:
+        if min(rank, far_rank) < 1 or neighbourhood < 3 or neighbourhood % 2 == 0:
             raise ValueError(f"Rank {rank} must be 1 or more, the neighbourhood {neighbourhood} odd and 3 or more.")
+        if far_kernels < 0 or (far_kernels and parametrisation != "directional"):
+            raise ValueError(f"Far kernels are 0 or more, and of a directional field: not {far_kernels}.")
         self.options(iterations, damping, None)
-        if parametrisation == "directional":
-            spatial = torch.randn(rank, neighbourhood, neighbourhood, rank) * (rank * (neighbourhood**2 - 1)) ** -0.5
-        else:
-            places = torch.cartesian_prod(*(torch.arange(float(side)) for side in grid))  # (n, 2)
-            spatial = torch.exp(-torch.cdist(places, places).square() / 2) / (2 * torch.pi)  # Gaussian, σ = 1 token
-        dense = parametrisation == "dense"
-        sender = torch.zeros(codebook_size, codebook_size) if dense else torch.randn(codebook_size, rank) * rank**-0.5
+        spatial = random_offsets(rank, neighbourhood) if parametrisation == "directional" else gaussian(grid)
+        dense, width = parametrisation == "dense", rank + far_kernels * far_rank
+        sender = torch.zeros(codebook_size, codebook_size) if dense else torch.randn(codebook_size, width) * rank**-0.5
         self.spatial = nn.Parameter(spatial)  # K_r (d out, K, K, d in), or W^s (n, n)
+        self.far = nn.Parameter(wider_and_wider(grid, far_kernels)) if far_kernels else None  # s_h (H, n, n)
         self.sender = nn.Parameter(sender)  # A (V, d), or the transpose of W^c (V, V)
-        self.receiver = None if dense else nn.Parameter(torch.zeros(codebook_size, rank))  # B (V, d)
+        self.receiver = None if dense else nn.Parameter(torch.zeros(codebook_size, width))  # B (V, d)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -105,9 +108,8 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
     ) -> Tensor:
         """Mean field: log marginals, up to a constant a token, after T parallel updates from Q = softmax(f).
 
-        An update keeps `damping` of the old messages: m ← damping · m + (1 − damping) · m', starting from m = 0. This
-        mixes marginals geometrically, which is mirror descent on the free energy: it cannot rise if no eigenvalue of
-        −w exceeds damping / (1 − damping). Undamped parallel updates can oscillate.
+        An update keeps `damping` of the old messages: m ← damping · m + (1 − damping) · m', starting from m = 0: mirror
+        descent on the free energy, which cannot rise if no eigenvalue of −w exceeds damping / (1 − damping).
 
         Args:
             logits: (B, n, V), f.
@@ -144,8 +146,7 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
     def conditional_logits(self, logits: Tensor, tokens: Tensor) -> Tensor:
         """Logits of p(x_i | x_−i, f) at every i at once, (B, n, V), in one pass: what pseudo-likelihood trains.
 
-        Of logits (B, n, V) and the labels of all tokens (B, n); position i of the result does not depend on token i.
-        Raises ValueError where shapes do not fit.
+        Of logits (B, n, V) and all labels (B, n); position i does not depend on token i. Raises ValueError as above.
         """
         logits = self._fitting(logits)
         return logits + self._receive(self._spread(self._features(tokens, logits)))
@@ -161,8 +162,8 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
     def free_energy(self, marginals: Tensor, logits: Tensor) -> Tensor:
         """Mean of E under independent tokens, less their entropy (B,), in nats: what mean field lowers.
 
-        KL(Q ‖ p) − log Z of marginals Q (B, n, V) and finite logits f (B, n, V); E(x) where Q is one-hot on x.
-        Committed tokens are one-hot in Q. Raises ValueError where shapes do not fit.
+        KL(Q ‖ p) − log Z of Q and finite f, both (B, n, V); E(x) where Q is one-hot on x, as it is where tokens are
+        committed. Raises ValueError where shapes do not fit.
         """
         logits, marginals = self._fitting(logits), self._fitting(marginals)
         message = self._receive(self._spread(self._send(marginals)))
@@ -204,7 +205,7 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def _features(self, tokens: Tensor, logits: Tensor, *masks: Tensor) -> Tensor:
-        """What tokens (B, n) send, (B, n, d), by the table's rows; of masks (B, n), the first says where they count."""
+        """What tokens (B, n) send, (B, n, d); of masks (B, n), the first says where they count."""
         if tokens.shape != logits.shape[:2]:
             raise ValueError(f"Tokens of shape {tuple(tokens.shape)} do not fit logits {tuple(logits.shape)}.")
         if wrong := [tuple(mask.shape) for mask in masks if mask.shape != tokens.shape]:
@@ -230,13 +231,12 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
     def _spread(self, features: Tensor) -> Tensor:
         """What all tokens send, (B, n, d), to what each hears from all the others, (B, n, d)."""
         with torch.autocast(features.device.type, enabled=False):
+            spatial = self.spatial.to(features.dtype)
             if self.config.parametrisation != "directional":
-                return self.spatial.to(features.dtype).clone().fill_diagonal_(0) @ features
-            middle = self.config.neighbourhood // 2
-            kernel = self.spatial.to(features.dtype).permute(0, 3, 1, 2).clone()  # (d out, d in, K, K), channels last
-            kernel[:, :, middle, middle] = 0
-            maps = features.unflatten(1, self.grid).permute(0, 3, 1, 2)  # (B, n, d) -> (B, d, h, w), channels last
-            return F.conv2d(maps, kernel, padding=middle).permute(0, 2, 3, 1).flatten(1, 2)  # -> (B, n, d)
+                return heard_far(features, spatial.unsqueeze(0))  # (n, n) -> (1, n, n)
+            near = heard_near(features[..., : self.config.rank], spatial, self.grid)
+            far = None if self.far is None else heard_far(features[..., self.config.rank :], self.far.to(near.dtype))
+            return near if far is None else torch.cat([near, far], -1)
 
     def _receive(self, heard: Tensor, support: Tensor | None = None) -> Tensor:
         """What tokens hear, (…, d), to messages (…, V), or (M, d) to those for the labels `support`, (M, k)."""

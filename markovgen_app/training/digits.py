@@ -56,7 +56,7 @@ def tie(field: MarkovRandomField, levels: Sequence[int]) -> None:
     if len(digits) != field.config.codebook_size:
         raise ValueError(f"levels {list(levels)} make {len(digits)} codes, the field has {field.config.codebook_size}")
     fresh = not field.receiver.any()
-    width = field.config.rank
+    width = field.receiver.shape[1]
     for name in _TABLES:
         table: nn.Parameter = getattr(field, name)
         rows = torch.zeros(digits.shape[1], width)

@@ -78,6 +78,8 @@ class MrfConfig(PicturesConfig):
     parametrisation: Literal["dense", "low-rank", "directional"] = "directional"
     rank: int = Field(64, ge=1)
     neighbourhood: int = Field(7, ge=3)
+    far_kernels: int = Field(0, ge=0, description="directional: low-rank kernels over the whole grid")
+    far_rank: int = Field(4, ge=1, description="numbers that a token sends through each of those")
     tie_digits: bool = Field(False, description="codes share what their digits share, see `digits`; product codes only")
     iterations: int = Field(3, ge=1, description="mean-field updates, in training and as the field's own number")
     damping: float = Field(0.0, ge=0, lt=1)
@@ -241,6 +243,8 @@ def train(config_path: Path, resume: bool = False, model: str | None = None, dat
         config.finalise,
         config.exit_temperature,
         config.exit_share,
+        config.far_kernels,
+        config.far_rank,
     )
     if config.start_from is not None:
         copy_weights(load_field(config.start_from), field)

@@ -14,13 +14,20 @@ from markovgen_app.models.mrf import PARAMETRISATIONS, MarkovRandomField
 
 GRID = (2, 2)
 LABELS = 3
-every_form = pytest.mark.parametrize("form", PARAMETRISATIONS)
+FAR = "directional with far kernels"
+every_form = pytest.mark.parametrize("form", (*PARAMETRISATIONS, FAR))
+
+
+def new_field(form, *sizes, **options):
+    if form == FAR:
+        form, options = "directional", {"far_kernels": 2, "far_rank": 2, **options}
+    return MarkovRandomField(form, *sizes, **options)
 
 
 def field(form, labels=LABELS, grid=GRID, rank=2, neighbourhood=3, scale=0.7, seed=0, **options):
     """A field with random weights (no symmetry) in float64."""
     generator = torch.Generator().manual_seed(seed)
-    mrf = MarkovRandomField(form, labels, grid, rank, neighbourhood, **options).double()
+    mrf = new_field(form, labels, grid, rank, neighbourhood, **options).double()
     with torch.no_grad():
         for parameter in mrf.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * scale)
@@ -52,12 +59,16 @@ def coupling(mrf, i, j, label, other):
         return float(mrf.spatial[i, j] * mrf.sender[other, label])
     if form == "low-rank":
         return float(mrf.spatial[i, j] * (mrf.receiver[label] * mrf.sender[other]).sum())
-    width = mrf.grid[1]
+    width, rank = mrf.grid[1], mrf.config.rank
     reach = mrf.config.neighbourhood // 2
     down, right = j // width - i // width, j % width - i % width
-    if max(abs(down), abs(right)) > reach:
-        return 0.0
-    return float(mrf.receiver[label] @ mrf.spatial[:, down + reach, right + reach] @ mrf.sender[other])
+    heard, sent, total = mrf.receiver[label], mrf.sender[other], 0.0
+    if max(abs(down), abs(right)) <= reach:
+        total += float(heard[:rank] @ mrf.spatial[:, down + reach, right + reach] @ sent[:rank])
+    for kernel in range(mrf.config.far_kernels):
+        part = slice(rank + kernel * mrf.config.far_rank, rank + (kernel + 1) * mrf.config.far_rank)
+        total += float(mrf.far[kernel, i, j] * (heard[part] @ sent[part]))
+    return total
 
 
 def coupling_table(mrf):
@@ -340,7 +351,7 @@ def test_rows_of_a_batch_do_not_see_each_other(form):
 
 @every_form
 def test_a_new_field_is_silent_and_can_learn(form):
-    mrf = MarkovRandomField(form, LABELS, GRID, 2, 3)
+    mrf = new_field(form, LABELS, GRID, 2, 3)
     logits = random_logits().float()
     assert torch.equal(mrf(logits), logits)
     tokens = torch.tensor([[0, 1, 2, 0]])
@@ -377,7 +388,7 @@ def decoded(transformer, inference, seed=3, **options):
 @every_form
 @pytest.mark.parametrize("clamp", [True, False])
 def test_zero_weights_reproduce_early_exit_bit_for_bit(form, clamp, tiny_transformer):
-    mrf = MarkovRandomField(form, 240, (4, 4), 8, 3)
+    mrf = new_field(form, 240, (4, 4), 8, 3)
     plain = decoded(tiny_transformer, None)
     for top_k, damping in ((None, 0.0), (5, 0.5)):
         refined = decoded(tiny_transformer, MeanField(mrf, iterations=3, damping=damping, top_k=top_k, clamp=clamp))
@@ -480,6 +491,7 @@ def test_what_does_not_fit_is_refused_in_one_line():
             lambda: mrf.told(logits, tokens, fixed, ~fixed, top_k=0),
         ],
         "dense, low-rank, directional": [lambda: field("potts")],
+        "Far kernels": [lambda: field("dense", far_kernels=1), lambda: field("directional", far_kernels=-1)],
         "odd": [lambda: field("directional", neighbourhood=4), lambda: field("low-rank", rank=0)],
     }
     for words, calls in refused.items():
