@@ -133,11 +133,19 @@ def _bits(image: Image.Image) -> int:
     return 32 if image.mode in ("I", "F") else 8
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether there is such a file; False for what can be no file's name, such as a long text."""
+    try:
+        return Path(path).expanduser().is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _opened(source: str | Path | bytes | IO[bytes], name: str) -> Image.Image:
     if isinstance(source, (str, Path)):
         path = Path(source).expanduser()
-        if not path.is_file():
-            raise UserError(f"There is no file {source}: check its name and folder.")
+        if not is_file(path):
+            raise UserError(f"There is no file {str(source)[:200]}: check its name and folder.")
         if path.stat().st_size > MAX_BYTES:
             raise UserError(f"{name} has more than {MAX_BYTES // 1_000_000} MB: save it smaller.")
         source = path

@@ -39,7 +39,9 @@ def _command(name: str, kind: type[PictureRequest], says: str) -> None:
         metadata: MetadataOption = None,
         as_json: JsonOption = False,
     ) -> None:
-        if not Path(given["image"]).is_file() and Path(given["prompt"]).is_file():
+        from .intake import is_file
+
+        if not is_file(given["image"]) and is_file(given["prompt"]):
             raise UserError(f"There is no file {given['image']}: the picture comes first, then the words.")
         request = request_of(kind, given)
         run_and_save(request, out, as_json, model=model, mrf=mrf, device=device, metadata=metadata)

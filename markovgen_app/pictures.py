@@ -155,8 +155,8 @@ def settings_text(settings: dict[str, Any]) -> PngInfo:
     return text
 
 
-def read_settings(png: str | Path | IO[bytes] | Image.Image) -> GenerateRequest:
-    """The request that made a picture, from its PNG file.
+def stored_settings(png: str | Path | IO[bytes] | Image.Image) -> dict[str, Any]:
+    """The settings inside a picture's PNG file, as they stand there.
 
     Raises:
         UserError: no picture file, a picture without settings, or settings that are damaged.
@@ -174,10 +174,22 @@ def read_settings(png: str | Path | IO[bytes] | Image.Image) -> GenerateRequest:
     try:
         if len(found) > _LARGEST_METADATA:
             raise ValueError("too long")
-        fields = dict(json.loads(found))
-        known = {name: fields[name] for name in GenerateRequest.model_fields if name in fields}
+        return dict(json.loads(found))
     except (ValueError, TypeError, RecursionError):
         raise UserError("The settings in this picture are damaged: choose another picture.") from None
+
+
+def read_settings(png: str | Path | IO[bytes] | Image.Image) -> GenerateRequest:
+    """The request that made a picture from words alone, from its PNG file.
+
+    Raises:
+        UserError: as `stored_settings`, or the picture was made by another task, such as inpaint.
+    """
+    fields = stored_settings(png)
+    task = fields.get("task", GenerateRequest.task)
+    if task != GenerateRequest.task:
+        raise UserError(f"This picture was made by {str(task)[:20]}: only one made of words alone can be made again.")
+    known = {name: fields[name] for name in GenerateRequest.model_fields if name in fields}
     try:
         return GenerateRequest.validated(**known)
     except UserError as error:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .models.amused import AmusedTokenizer, AmusedTransformer
 
 _PARTS = {"transformer": MuseTransformer, "tokenizer": ImageTokenizer}
+_TEMPERATURES = {"temperature", "super_resolution_temperature"}
 _OPTIONAL_PARTS = {
     "mrf": MarkovRandomField,
     "super_resolution": SuperResolutionTransformer,
@@ -217,6 +218,7 @@ class MarkovGenPipeline(DiffusionPipeline):
 
     def to(self, *args: Any, **options: Any) -> MarkovGenPipeline:
         """Move the image models to a device or a dtype, in place; the text encoder moves along and stays float32."""
+        self._noun_states = None  # where the text encoder was
         for part in self._parts().values():
             torch.nn.Module.to(part, *args, **options)
         if self._text_encoder is not None:
@@ -344,12 +346,16 @@ class MarkovGenPipeline(DiffusionPipeline):
         return lines
 
     def settled(self, request: RequestT) -> RequestT:
-        """A request with the checkpoint's size and defaults where neither it nor its kind of request says otherwise."""
-        own, common = type(request).model_fields, DecodingRequest.model_fields
+        """A request with the checkpoint's size and defaults where neither it nor its kind of request says otherwise.
+
+        A temperature that is asked for holds at the exit, too, unless there is another for that.
+        """
+        own, common, said = type(request).model_fields, DecodingRequest.model_fields, request.model_fields_set
+        said = said | {name.replace("temperature", "exit_temperature") for name in said & _TEMPERATURES}
         missing = {
             name: value
             for name, value in self.defaults.items()
-            if name not in request.model_fields_set and own[name].default == common[name].default
+            if name not in said and own[name].default == common[name].default
         }
         if isinstance(request, GenerateRequest) and request.size is None:
             missing["size"] = self.sizes[-1]

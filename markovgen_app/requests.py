@@ -51,7 +51,11 @@ class DecodingRequest(BaseModel):
     guidance_ramp: bool = Field(default=True, description="ramp the guidance up over the steps, as Muse does")
     temperature: float = Field(default=0.5, ge=0, le=10, description="of the token draws; 0 takes the likeliest token")
     exit_temperature: float | None = Field(
-        default=None, ge=0, le=10, description="of the draws at the exit step; the temperature if not given"
+        default=None,
+        ge=0,
+        le=10,
+        description="of the draws at the exit step; if not given the temperature that is asked for, else the random"
+        " field's own",
     )
     choice_temperature: float = Field(default=1.0, ge=0, le=100, description="noise on which tokens are kept first")
     top_k: int | None = Field(default=None, ge=1, description="draw among the k likeliest tokens only")

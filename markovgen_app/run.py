@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .decoding.draws import hide
-from .decoding.editing import EditSettings, edit, rounds_of
+from .decoding.editing import EditSettings, edit, rounds_of, settings_of_rounds
 from .decoding.finalise import Inference
 from .decoding.guidance import guided_logits
-from .decoding.sampler import DecodingSettings, DecodingStep, decode
+from .decoding.sampler import DecodingSettings, DecodingStep, decode, for_few
 from .events import Result, StepEvent, TokensToImages
 from .ladder import Stage
 from .models.text import TextStates
@@ -90,7 +90,6 @@ class Run:
             for step in self._watch.each(steps):
                 self._frames.append(step.predicted)
                 self._views.append(self._view(patch.preview))
-                self._calls += work.calls_a_step
                 fraction = (patch.number - 1 + (done + step.index) / planned) / patch.total
                 label = before + _label(self.request, work.stage, step.index, total)
                 yield StepEvent(step, fraction, label, patch, work.stage.level, self._views[-1])
@@ -162,19 +161,27 @@ class Run:
         request, stage, settings = self.request, work.stage, work.settings
         count = request.count
         model = stage.model(count, self.pipeline.device, coarse)
-        logits = guided_logits(model, texts[[0]].repeat_interleave(count), texts[[1]], settings)
         mask_id = stage.mask_token_id
-        if isinstance(request, EditRequest) and work.rounds:
+        by_words = isinstance(request, EditRequest) and work.rounds
+        if not by_words:
+            hidden = hide(tokens, mask_id, is_open, patch.share if coarse is None else 1, work.generators)
+            unknown = int((hidden == mask_id).sum(dim=1).max())
+            settings = for_few(settings, unknown)
+        guided = guided_logits(model, texts[[0]].repeat_interleave(count), texts[[1]], settings)
+
+        def logits(tokens: Tensor, step: int) -> Tensor:
+            self._calls += 1
+            return guided(tokens, step)
+
+        if by_words:
             rounds = edit(
                 logits, tokens, mask_id, settings, work.generators, grid=stage.grid,
                 edit_settings=EditSettings(work.rounds, request.share), editable=is_open, inference=work.inference,
+                last=work.last,
             )  # fmt: skip
             return rounds, work.rounds
-        share = patch.share if coarse is None else 1
-        hidden = hide(tokens, mask_id, is_open, share, work.generators)
         steps = decode(logits, hidden, mask_id, settings, work.generators, grid=stage.grid, inference=work.inference)
-        unknown = int((hidden == mask_id).sum(dim=1).max())
-        return steps, min(work.longest, max(1, unknown))
+        return steps, min(settings.exit_step or settings.steps, max(1, unknown))
 
     def _view(self, patch: Patch) -> TokensToImages:
         def images(tokens: Tensor, rows: Sequence[int] | None = None) -> list[Image.Image]:
@@ -185,10 +192,11 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """What one request does on one stage."""
+    """What one request does on one stage; an edit in rounds, of which the last may have settings of its own."""
 
     stage: Stage
     settings: DecodingSettings
+    last: DecodingSettings | None
     inference: Inference | None
     generators: list[torch.Generator]
     rounds: int | None
@@ -197,19 +205,16 @@ class _Work:
     @classmethod
     def of(cls, stage: Stage, request: DecodingRequest, device: torch.device) -> _Work:
         inference, generators = stage.inference(request, device), stage.generators(request.seeds)
-        edits = isinstance(request, EditRequest) and stage.number == 0
-        rounds = rounds_of(request.strength) if edits else None  # type: ignore[attr-defined]
-        return cls(stage, stage.settings(request), inference, generators, rounds, stage.steps(request)[0])
+        settings, planned = stage.settings(request), stage.steps(request)[0]
+        if not isinstance(request, EditRequest) or stage.number:
+            return cls(stage, settings, None, inference, generators, None, planned)
+        settings, last = settings_of_rounds(settings, inferred=inference is not None)
+        return cls(stage, settings, last, inference, generators, rounds_of(request.strength), planned)
 
     @property
     def longest(self) -> int:
         """The most steps, or rounds, that it takes."""
         return self.rounds or self.settings.exit_step or self.settings.steps
-
-    @property
-    def calls_a_step(self) -> int:
-        """Decoding steps in each of its steps: several where those are rounds."""
-        return self.planned if self.rounds else 1
 
     @property
     def planned_calls(self) -> int:

@@ -80,6 +80,8 @@ def test_odd_files_work_and_what_was_done_to_them_is_said(
         ("inpaint short.png --mask mask.png fox", "short.png is cut short or damaged"),
         ("inpaint a.png --mask text.png fox", "text.png is no picture that can be read"),
         ("inpaint nowhere.png --mask mask.png fox", "There is no file nowhere.png"),
+        (f"inpaint nowhere.png --mask mask.png {'fox' * 100}", "There is no file nowhere.png"),
+        (f"inpaint {'a' * 300} --mask mask.png fox", "There is no file aaa"),
         ("inpaint fox a.png --mask mask.png", "There is no file fox: the picture comes first, then the words."),
         ("inpaint a.png --mask mask.png --grow 999 fox", "Grow must be a whole number between -256 and 256, not 999."),
         ("inpaint a.png", "Missing argument"),

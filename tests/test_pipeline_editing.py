@@ -253,6 +253,41 @@ def test_known_tokens_vote_in_the_random_field_and_do_not_change(monkeypatch: py
     assert pixels(pipeline.result(edit(method="markovgen"))) != pixels(pipeline.result(edit()))
 
 
+@pytest.mark.parametrize("finalise", ["decimate", "perturb", "sample"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_random_field_has_its_say_in_the_last_round_of_an_edit_and_in_no_other(
+    finalise: str, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = tiny_pipeline()
+    field = pipeline.mrf
+    assert field is not None
+    pipeline.defaults["exit_temperature"] = 0.0  # of exits from loops, of which an edit has none
+    asked = []
+    for name in ("told", "forward"):
+        own = getattr(field, name)
+        monkeypatch.setattr(field, name, lambda *inputs, own=own, **options: asked.append(1) or own(*inputs, **options))
+    options: dict[str, Any] = {"share": 0.6, "strength": 0.04, "steps": steps}
+    rounds = [
+        pipeline.result(edit(method=method, finalise=finalise, **options)).frames for method in ("full", "markovgen")
+    ]
+    assert len(rounds[0]) == len(rounds[1]) == 4
+    assert all(full.equal(inferred) for full, inferred in zip(rounds[0][:-1], rounds[1][:-1], strict=True))
+    assert asked and (finalise == "decimate" or len(asked) == 1)
+    silent = [value.zero_() for value in field.parameters()]
+    assert silent
+    plain = pipeline.result(edit(method="markovgen", finalise=finalise, **options))
+    assert plain.images[0].transformer_calls == 4 * steps
+    if finalise == "sample":
+        assert plain.frames[-1].equal(rounds[0][-1])
+
+
+@pytest.mark.parametrize("method", ["early-exit", "markovgen"])
+def test_few_open_tokens_leave_as_much_of_the_loop_out_as_many(method: str) -> None:
+    result = tiny_pipeline().result(inpaint(method=method, rectangle=(8, 8, 9, 24), steps=24, exit_step=12))
+    assert result.images[0].transformer_calls == 1  # of 2 tokens
+    assert inpaint(rectangle=(8, 8, 9, 24)).marked.any()
+
+
 @pytest.fixture(scope="module")
 def ladder() -> MarkovGenPipeline:
     return tiny_ladder()

@@ -21,6 +21,9 @@ from markovgen_app.errors import UserError
 ROUNDS = 100
 """Rounds at strength 1."""
 
+_STRIDES = 3
+"""Of a decimation, if neither the request nor the field says otherwise."""
+
 STRENGTHS = {"subtle": 0.25, "medium": 0.5, "strong": 1.0}
 
 
@@ -51,6 +54,21 @@ def rounds_of(strength: float) -> int:
     return max(1, round(strength * ROUNDS))
 
 
+def settings_of_rounds(settings: DecodingSettings, *, inferred: bool) -> tuple[DecodingSettings, DecodingSettings]:
+    """Settings of all rounds but the last, and of the last, by those of the request.
+
+    All rounds draw by the same temperature, whatever is asked of exits. Where a random field infers what the last round
+    hides, the rounds before take all of their steps; after those of the last, a decimation has as many strides as it
+    takes updates.
+    """
+    plain = replace(settings, finalise="sample", exit_temperature=None)
+    if not inferred:
+        return plain, plain
+    strides = (settings.mrf_iterations or _STRIDES) if settings.finalise == "decimate" else 0
+    last = replace(settings, steps=settings.steps + strides, exit_step=settings.steps, exit_temperature=None)
+    return replace(plain, exit_step=None), last
+
+
 def edit(
     tokens_to_logits: TokensToLogits,
     tokens: Tensor,
@@ -62,6 +80,7 @@ def edit(
     edit_settings: EditSettings,
     editable: Tensor | None = None,
     inference: Inference | None = None,
+    last: DecodingSettings | None = None,
 ) -> Iterator[DecodingStep]:
     """Moves pictures towards a text; yields a `DecodingStep` after every round, the last with `final` set.
 
@@ -76,6 +95,7 @@ def edit(
         edit_settings: see `EditSettings`.
         editable: (B, n) bool, tokens that may change; all if not given.
         inference: replaces the logits of the last round, see `decode`.
+        last: settings of the decoding within the last round, if it has its own (see `settings_of_rounds`).
 
     Raises:
         ValueError: as in `decode`, or if a token is not known.
@@ -92,7 +112,7 @@ def edit(
             tokens_to_logits,
             masked,
             mask_token_id,
-            settings,
+            last if final and last else settings,
             generators,
             grid=grid,
             inference=inference if final else None,

@@ -11,7 +11,7 @@ the settings.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -193,6 +193,18 @@ def method_settings(method: str, steps: int = 24, exit_step: int | None = None, 
     if method == "halton":
         alone |= {"order": "halton", "schedule": "arccos", "choice_temperature": 0.0}
     return DecodingSettings(**alone)
+
+
+def for_few(settings: DecodingSettings, unknown: int) -> DecodingSettings:
+    """The settings for so few unknown tokens that not every step has one to decide.
+
+    Methods that leave early do so after the same share of the steps that there are: a loop that is over before its exit
+    would save nothing, and ask no random field.
+    """
+    if settings.exit_step is None or not 0 < unknown < settings.steps:
+        return settings
+    exit_step = max(1, round(settings.exit_step * unknown / settings.steps))
+    return replace(settings, steps=unknown, exit_step=exit_step)
 
 
 @torch.no_grad()

@@ -36,7 +36,7 @@ from ..runtime import choose_device, load_runtime
 from ..settings import DEFAULT_MODEL, load_settings
 from . import metrics
 from .cases import CHANGES, Case, Change, Task, cases
-from .generation import available
+from .generation import available, method_typed
 from .judging import load_scorer, look, scenes_for
 from .output import aligned, cell, command_line, plain, progress, sheet, write_report
 from .reach import beyond, decoder_reach
@@ -58,11 +58,7 @@ def parse_variants(text: str, task: Task) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     blank = Image.new("RGB", (32, 32))
     for name in (part.strip() for part in text.split(",")):
-        method, *options = name.removesuffix(_SOURCE).split(":")
-        pairs = [option.partition("=") for option in options]
-        if any(not value for _, _, value in pairs):
-            raise UserError(f"{name!r} is no method: write options as in full:strength=0.5.")
-        fields: dict[str, Any] = {"method": method, **{key: value for key, _, value in pairs}}
+        fields = method_typed(name.removesuffix(_SOURCE), "full:strength=0.5")
         task_fields = {"rectangle": (0, 0, 8, 8)} if task == "inpaint" else {}
         _REQUESTS[task].validated(prompt="a panda", image=blank, **task_fields, **fields)
         if name.endswith(_SOURCE):

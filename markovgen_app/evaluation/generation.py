@@ -28,6 +28,7 @@ from .output import progress
 
 _TIMED = 12
 _ENLARGED = "enlarged"  # no method's name
+_THE_SAME_FOR_ALL = {"prompt", "source_prompt", "seed", "count", "method", "image", "mask", "rectangle", "keep"}
 
 
 def parse_methods(text: str) -> dict[str, dict[str, Any]]:
@@ -36,16 +37,25 @@ def parse_methods(text: str) -> dict[str, dict[str, Any]]:
     Raises:
         UserError: one line on what is wrong.
     """
-    found: dict[str, dict[str, Any]] = {}
-    for name in (part.strip() for part in text.split(",")):
-        method, *options = name.split(":")
-        pairs = [option.partition("=") for option in options]
-        if any(not value for _, _, value in pairs):
-            raise UserError(f"{name!r} is no method: write options as in early-exit:exit_step=12.")
-        fields = {"method": method, **{key: value for key, _, value in pairs}}
+    found = {name: method_typed(name, "early-exit:exit_step=12") for name in (part.strip() for part in text.split(","))}
+    for fields in found.values():
         GenerateRequest.validated(prompt="a panda", **fields)
-        found[name] = fields
     return found
+
+
+def method_typed(text: str, example: str) -> dict[str, Any]:
+    """One method with its options as typed, "early-exit:exit_step=8" → fields of a request, unchecked.
+
+    Raises:
+        UserError: not written like the example, or an option that is not the method's to choose.
+    """
+    method, *options = text.split(":")
+    pairs = [option.partition("=") for option in options]
+    if any(not value for _, _, value in pairs):
+        raise UserError(f"{text!r} is no method: write options as in {example}.")
+    if taken := [key for key, _, _ in pairs if key in _THE_SAME_FOR_ALL]:
+        raise UserError(f"{text!r}: {taken[0]} is the same for all methods, leave it out.")
+    return {"method": method, **{key: value for key, _, value in pairs}}
 
 
 def available(methods: Mapping[str, dict[str, Any]], pipeline: MarkovGenPipeline) -> dict[str, dict[str, Any]]:

@@ -40,6 +40,9 @@ class Interval(TypedDict):
     high: float
 
 
+UNKNOWN = Interval(value=math.nan, low=math.nan, high=math.nan)
+
+
 @dataclass(frozen=True)
 class Judgement:
     """What a picture got right of its prompt.

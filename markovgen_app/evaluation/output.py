@@ -151,7 +151,7 @@ def text_table(report: Mapping[str, Any]) -> str:
         f"{prompts_told(report)}, seeds {report['seeds']}, {report['nouns']} nouns."
         " Brackets: 95 % bootstrap intervals over prompts.",
         "The row of real pictures is the scorer's own accuracy, and the smallest distances that this many pictures can"
-        " have.",
+        " have (a dash where methods have several pictures a prompt).",
     ]
     if any(values["size"] > report["scorer_size"] for values in report["methods"].values()):
         lines.append(

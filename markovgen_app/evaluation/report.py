@@ -109,6 +109,8 @@ def evaluate(
     renders = [dataset.render(scene, size) for scene in scenes]
     tokens = encode(pipeline.tokenizer, renders, size)
     real, _ = quality(look(scorer, renders), tokens, scenes, reference, weights, distance_draws)
+    if len(seeds) > 1:  # distances shrink with the number of pictures, and real ones there are one a prompt
+        real |= dict.fromkeys(("scene_fd", "cmmd"), metrics.UNKNOWN)
     table: dict[str, Any] = {}
     resampled: dict[str, dict[str, np.ndarray]] = {}
     for name, work in made.items():

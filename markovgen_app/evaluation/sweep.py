@@ -267,7 +267,10 @@ def main(
         scorer = load_scorer(scorer_folder, choose_device(settings.device))
         pipeline = load_runtime(settings).pipeline
         swept = pipeline.stage(stage)
-        named = {_name(Path(path)): load_field(Path(path)) for path in fields.split(",") if path}
+        paths = [path for path in fields.split(",") if path]
+        names = [_name(Path(path)) for path in paths]
+        names = names if len(set(names)) == len(names) else paths
+        named = {name: load_field(Path(path)) for name, path in zip(names, paths, strict=True)}
         if not named and swept.mrf is not None:
             named = {"mrf": swept.mrf}
         for field in named.values():

@@ -23,8 +23,14 @@ def exclusions(votes: Sequence[Vote], rules: Rules) -> tuple[Exclusion, ...]:
     tests = {
         "max_failed_checks": (f"failed more than {counted(rules.max_failed_checks, 'attention check')}", _fails_checks),
         "min_median_seconds": (f"answered in under {rules.min_median_seconds:g} s at the median", _hurries),
-        "min_repeat_agreement": (f"repeated under {rules.min_repeat_agreement:.0%} of own answers", _contradicts_self),
-        "max_side_share": (f"chose one side in more than {rules.max_side_share:.0%} of sided answers", _keeps_a_side),
+        "min_repeat_agreement": (
+            f"repeated under {rules.min_repeat_agreement:.0%} of {rules.min_repeats:,} or more own answers",
+            _contradicts_self,
+        ),
+        "max_side_share": (
+            f"chose one side in more than {rules.max_side_share:.0%} of {rules.min_sided:,} or more sided answers",
+            _keeps_a_side,
+        ),
         "min_votes": (f"answered fewer than {counted(rules.min_votes, 'pair')}", _answers_too_few),
     }
     found = []

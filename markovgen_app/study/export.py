@@ -199,7 +199,8 @@ def _findings(results: Results) -> Iterable[str]:
         yield f"Bradley–Terry strengths in log-odds against the average method were {_listed(rows)}."
     yield (
         "Brackets hold 95% intervals that allow for clusters of raters and of prompts; p-values are of exact two-sided"
-        " sign tests on the majorities that took a side, corrected for the number of pairs by Holm’s method."
+        " sign tests on the majorities that took a side, corrected for the number of pairs by Holm’s method; they take"
+        " majorities for independent, which raters with several prompts make them not quite."
     )
 
 

@@ -114,7 +114,8 @@ def _tests(raw: SignTest, majority: SignTest) -> str:
     return (
         f"Sign test on answers that took a side: {raw.first:,} to {raw.second:,}, {_p(raw.p)}, corrected for the number"
         f" of pairs {_p(raw.holm)}; on majorities {majority.first:,} to {majority.second:,}, {_p(majority.p)},"
-        f" corrected {_p(majority.holm)}."
+        f" corrected {_p(majority.holm)}. It takes answers for independent: where raters and prompts differ, its p is"
+        " too small, and the intervals above are to be believed."
     )
 
 

@@ -23,6 +23,7 @@ the backbone alone and of decimation.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,6 +109,12 @@ class MrfConfig(PicturesConfig):
             raise ValueError(f"a neighbourhood has a token in its centre: take {value - 1} or {value + 1}, not {value}")
         return value
 
+    @model_validator(mode="after")
+    def _far_kernels_have_near_ones(self) -> MrfConfig:
+        if self.far_kernels and self.parametrisation != "directional":
+            raise ValueError(f"far_kernels are of directional fields: a {self.parametrisation} one hears all tokens")
+        return self
+
 
 def undecided_loss(field: MarkovRandomField, states: States, logits: Tensor, stage: Stage) -> Tensor:
     """The objectives marginal and conditional: cross-entropy in nats over the undecided tokens, given f = `logits`."""
@@ -185,7 +192,7 @@ def load_backbone(config: MrfConfig) -> Backbone:
     request = pipeline.settled(
         GenerateRequest(prompt="-", **{name: value for name, value in given.items() if value is not None})
     )
-    settings = stage.settings(request)
+    settings = replace(stage.settings(request), finalise="sample", exit_temperature=None, mrf_iterations=None)
     usual, of = (_EXITS_OF_8, 8) if stage.number else (_EXITS_OF_24, 24)
     exits = tuple(sorted(set(config.exit_steps or (max(1, step * settings.steps // of) for step in usual))))
     if not 1 <= exits[0] <= exits[-1] <= settings.steps:

@@ -261,7 +261,9 @@ class StateSource:
         encoder = backbone.text_encoder
         weights = tensors_digest(backbone.transformer, backbone.tokenizer, encoder.model)
         told = [weights, encoder.max_length, backbone.settings, backbone.exit_steps, kind, distributions]
-        sample = [scenes.scene(index).caption for index in range(16)]
+        size = backbone.transformer.grid[0] * backbone.tokenizer.factor
+        drawn = b"".join(scenes.render(scenes.scene(index), size).tobytes() for index in range(4))
+        sample = [*(scenes.scene(index).caption for index in range(16)), hashlib.blake2b(drawn).hexdigest()]
         if isinstance(scenes, OwnPictures):
             sample += scenes.identity
         if backbone.coarse is not None:

@@ -30,6 +30,7 @@ from torch import Tensor
 from ..decoding.guidance import guided_logits
 from ..decoding.sampler import decode, method_settings
 from ..ladder import enlarged_tokens
+from ..loading import tensors_digest
 from ..models.super_resolution import SuperResolutionTransformer
 from ..models.text import TextEncoder
 from ..models.tokenizer import ImageTokenizer
@@ -122,7 +123,10 @@ def spoilt(config: SuperResolutionConfig, tokenizer: ImageTokenizer, near: Tenso
         coarse = corrupted(tokens[0], near, config.corruption, config.near_share, generator)
         return coarse, enlarged_tokens(tokenizer, coarse, *grids)
 
-    return Derived(f"spoilt-{config.coarse_size}-{config.corruption}-{config.near_share}-{config.seed}", make)
+    drawn_by = tensors_digest(tokenizer.decoder)  # pictures are enlarged as it draws them
+    return Derived(
+        f"spoilt-{config.coarse_size}-{config.corruption}-{config.near_share}-{config.seed}-{drawn_by}", make
+    )
 
 
 def window_places(

@@ -33,8 +33,9 @@ _LICENCE = "Code and weights: Apache-2.0. The figures are drawn from Noto Color 
 _OTHER_LICENCE = "Code: Apache-2.0. The weights have a licence of their own, with use restrictions where it says so."
 _KEPT = (
     "Pictures and masks that you bring are deleted from it at most three hours after you close the page, pictures that "
-    "a program asks for at most three hours after they were made. What you make on this page stays in your browser "
-    "until you close its tab."
+    "a program asks for at most three hours after they were made. What you make on this page stays in your browser: "
+    "the newest pictures, a megabyte or so of them, until you close its tab, all others until you reload it. Download "
+    "what you want to keep."
 )
 _LINKS = """
 <ul>
@@ -68,7 +69,7 @@ def about_html(runtime: Runtime, examples: Path, results: Path = FOLDER) -> str:
         f'<article class="mg-about"><h2>Pictures, a few tokens at a time</h2>{_LEDE}{_strip(examples / STEPS)}'
         f"<h2>What this model knows</h2>{f'<dl>{listed}</dl>' if listed else ''}"
         f"<p>{world} Its pictures are {sizes} pixels; the page enlarges them smoothly, and the PNG you download is the "
-        "original, with its settings inside.</p>"
+        "original, with its settings inside unless you say otherwise.</p>"
         f"{_table(measured) if measured else ''}"
         f"<h2>Where it runs</h2><p>{escape(runtime.describe())}. Nothing you type leaves this server. {_KEPT}</p>"
         f"<h2>Licence and sources</h2><p>{licence}</p>{_LINKS}</article>"

@@ -16,7 +16,7 @@ from markovgen_app.events import Result
 from markovgen_app.picture_requests import PictureRequest
 
 from .easel import Easel
-from .handlers import Components, Handlers, request_from
+from .handlers import Components, Handlers, given, request_from
 from .limits import pictures_worth
 from .source import before_picture, touched
 from .stage import StageRun, preview_url
@@ -84,12 +84,11 @@ class ChangeHandlers(Handlers):
     def _own_parts(self) -> list[Block]:
         return [self.choice, *(part for controls in self.own.values() for part in controls.values())]
 
-    def fields(self, values: Components, task: str) -> dict[str, Any]:
-        """A request's fields but for the mask; a control without a value leaves the request's own default."""
-        asked = {name: values[control] for name, control in {**self.controls, **self.own[task]}.items()}
+    def fields(self, values: Components, kind: type[PictureRequest]) -> dict[str, Any]:
+        """A request's fields but for the mask."""
+        own = {name: values[control] for name, control in self.own[kind.task].items()}
         source = values[self.easel.source]
-        given = {name: value for name, value in asked.items() if value not in ("", None)}
-        return {"prompt": "", **given, "image": source and source.image}
+        return {**given(kind, self.asked(values) | own), "image": source and source.image}
 
     def work(self, values: Components, visitor: str | None) -> Iterator[Components]:
         wanted = [request.with_seed() for request in self.requests(values)]

@@ -62,6 +62,9 @@ class CompareHandlers(Handlers):
         assert isinstance(event, Comparison)
         yield {self.notice: notice_html(" ".join(event.notes))}
 
+    def chosen(self, values: Components) -> Sequence[str]:
+        return values[self.methods]
+
     def show_examples(self) -> Components:
         """The comparisons that the tab opens with; sent when it is opened first, because they are large."""
         return {self.stage: {"examples": load_comparisons(self.examples)}}
@@ -70,7 +73,7 @@ class CompareHandlers(Handlers):
         """As of any tab. Several methods, parted by commas, are chosen; one alone is what another tab ran."""
         named = str(fields.get("method", "")).split(",")
         others = {name: value for name, value in fields.items() if name != "method"}
-        filled = super().settings(others)
+        filled = self.filled_with(request_from(others), settled="method" in fields)
         if len(named) > 1:
             filled[self.methods] = list(chosen_methods(named, self.runtime.pipeline.methods))
         return filled

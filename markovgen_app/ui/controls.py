@@ -189,9 +189,9 @@ def advanced_options(
         return gr.Radio(sides, label="Size", elem_classes="mg-wide", **first)
 
     def exit_of(number: int) -> str:
-        """Where a stage stops early if nothing is typed, such as "12 of 24"."""
+        """Where a stage stops early if nothing is typed, such as "after 50 % of the steps"."""
         steps = fields["super_resolution_steps" if number else "steps"].default
-        return f"{pipeline.stage(number).exit_step(steps)} of {steps}"
+        return f"after {pipeline.stage(number).exit_step(steps) / steps:.0%} of the steps"
 
     own = "" if pipeline.mrf is None else f"{pipeline.mrf.config.iterations}, the field's own"
     controls: dict[str, Callable[[], gr.components.Component]] = {

@@ -45,7 +45,7 @@ class EditHandlers(ChangeHandlers):
 
     def _request(self, values: Components, instead: dict[str, Any]) -> EditRequest:
         keep = self.easel.mask(values) if values[self.easel.source] else None
-        return EditRequest.validated(**{**self.fields(values, "edit"), **instead}, keep=keep)
+        return EditRequest.validated(**{**self.fields(values, EditRequest), **instead}, keep=keep)
 
     def example(self, values: Components) -> EditRequest:
         return self._request(values, {"prompt": "anything"})

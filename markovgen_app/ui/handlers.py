@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 from gradio.blocks import Block
 
 from markovgen_app.errors import UserError
-from markovgen_app.pictures import read_settings
-from markovgen_app.requests import GenerateRequest
+from markovgen_app.pictures import read_settings, stored_settings
+from markovgen_app.requests import DecodingRequest, GenerateRequest
 from markovgen_app.runtime import Runtime
 from markovgen_app.validation import spoken
 from markovgen_app.visitors import VisitorLimit
@@ -27,21 +27,34 @@ from .words import hints_html, notice_html
 MODEL_QUEUE = "model"  # one concurrency group for all that uses the model
 _SETTLED_JS = "(text) => window.markovgenSettled ? window.markovgenSettled(text) : text"
 _BROKEN_OFF = (
-    "That did not start or broke off; nothing is lost. Many people may be waiting: press Run again in a minute."
+    "That did not start or broke off; your pictures are kept. Press Run again in a minute, as many people may be"
+    " waiting; if it fails once more, reload the page."
 )
 
 Components = dict[Block, Any]
 log = logging.getLogger(__name__)
 
 
+def given(kind: type[DecodingRequest], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What controls or a query string say of a request: an emptied field that may be None is None, also where the
+    weights would have a number there; any other empty one is not given.
+    """
+    found = {}
+    for name, value in fields.items():
+        if value not in ("", None):
+            found[name] = value
+        elif name in kind.model_fields and type(None) in get_args(kind.model_fields[name].annotation):
+            found[name] = None
+    return {"prompt": "", **found}
+
+
 def request_from(fields: Mapping[str, Any]) -> GenerateRequest:
-    """A request from controls or a query string, where an empty text means "not given".
+    """A request from controls or a query string (see `given`).
 
     Raises:
         UserError: one line on the first thing that is wrong.
     """
-    given = {name: value for name, value in fields.items() if value not in ("", None)}
-    return GenerateRequest.validated(**{"prompt": "", **given})
+    return GenerateRequest.validated(**given(GenerateRequest, fields))
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +126,14 @@ class Handlers(ABC):
             message = f"“{label}”{message.removeprefix(called)}"
         return notice_html(message, field)
 
+    def chosen(self, values: Components) -> Sequence[str]:
+        """The methods that the controls ask for."""
+        return [values[self.controls["method"]]]
+
     def asked(self, values: Components) -> dict[str, Any]:
-        """The controls' values by name."""
-        return {name: values[control] for name, control in self.controls.items()}
+        """The controls' values by name, but for those that no chosen method reads: they are hidden."""
+        methods = self.chosen(values)
+        return {name: values[control] for name, control in self.controls.items() if is_read(name, methods)}
 
     def look_up_words(self, prompt: str) -> str:
         """The line under the prompt about words that the model has never seen."""
@@ -132,7 +150,18 @@ class Handlers(ABC):
 
     def receive_file(self, path: str | None) -> Components:
         """Fills the controls with the settings inside a PNG file."""
-        return self.fill(lambda: read_settings(path).model_dump()) if path else {}
+        if not path:
+            return {}
+        try:
+            fields = stored_settings(path)
+        except UserError as error:
+            return {self.notice: notice_html(str(error))}
+        task = fields.get("task", GenerateRequest.task)
+        if task == GenerateRequest.task:
+            return self.fill(lambda: read_settings(path).model_dump())
+        filled = self.fill(lambda: {name: fields.get(name) for name in ("prompt", "seed", "method")})
+        told = f"This picture was made by {task}: its words, seed and method are here; the rest would not fit."
+        return {**filled, self.notice: filled[self.notice] or notice_html(told)}
 
     def seed_note(self, seed: str | None) -> dict[str, Any]:
         """A seed that is set makes every run the same: say so where the eye is, with the way back."""
@@ -157,8 +186,11 @@ class Handlers(ABC):
         Raises:
             UserError: one line on the first field that is wrong.
         """
-        request = request_from(fields)
-        request = request if "method" in fields else self.runtime.pipeline.settled(request)
+        return self.filled_with(request_from(fields), settled="method" in fields)
+
+    def filled_with(self, request: GenerateRequest, *, settled: bool) -> Components:
+        """The controls' values for a request: as it is, or with what it leaves open as the weights are best asked."""
+        request = request if settled else self.runtime.pipeline.settled(request)
         self.check_method(request.method)
         if request.size not in self.runtime.pipeline.sizes:
             request = request.model_copy(update={"size": self.runtime.pipeline.sizes[-1]})

@@ -42,12 +42,10 @@ class InpaintHandlers(ChangeHandlers):
         return [self._request(values, {})]
 
     def _request(self, values: Components, instead: dict[str, Any]) -> PictureRequest:
-        task = values[self.choice]
-        fields = {**self.fields(values, task), **instead}
-        if task == "outpaint":
-            return OutpaintRequest.validated(**fields)
+        if values[self.choice] == OutpaintRequest.task:
+            return OutpaintRequest.validated(**{**self.fields(values, OutpaintRequest), **instead})
         mask = self.easel.mask(values) if values[self.easel.source] else None
-        return InpaintRequest.validated(**fields, mask=mask)
+        return InpaintRequest.validated(**{**self.fields(values, InpaintRequest), **instead}, mask=mask)
 
     def example(self, values: Components) -> PictureRequest:
         return self._request({**values, self.choice: "inpaint"}, {"prompt": "anything"})

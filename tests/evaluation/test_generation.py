@@ -64,6 +64,12 @@ def test_loops_are_told_apart_by_what_the_weights_settle_too():
     assert list(generation.exits_of_full(pipeline, steps)) == ["full", list(steps)[2]]
 
 
+@pytest.mark.parametrize("option", ["seed=1", "prompt=x", "count=2", "method=full"])
+def test_what_all_methods_share_is_no_methods_option(option):
+    with pytest.raises(UserError, match="the same for all methods"):
+        generation.parse_methods(f"early-exit:{option}")
+
+
 def test_the_grid_is_that_of_the_last_stage():
     ladder = tiny_ladder()
     assert generation.grid_of(ladder, {}) == (8, 8)

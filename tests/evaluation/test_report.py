@@ -64,6 +64,7 @@ def evaluated(pipeline, tmp_path_factory):
 def test_the_report_has_the_promised_shape(evaluated):
     found, _ = evaluated[0]
     assert found["images"] == 4 and found["seeds"] == [0, 1] and set(found["methods"]) == set(METHODS)
+    assert np.isnan(found["real"]["scene_fd"]["value"])  # of fewer pictures than the methods' two a prompt
     for values in found["methods"].values():
         for name in MEASURES:
             assert values[name]["low"] <= values[name]["value"] <= values[name]["high"]

@@ -124,8 +124,8 @@ def test_the_paragraph_has_the_studys_own_figures() -> None:
     assert "to find a preference of 60% of the sided votes with a power of 80%" in text
     assert (
         "and for leaving out raters who failed more than 1 attention check, answered in under 1.5 s at the median,"
-        " repeated under 20% of own answers, chose one side in more than 90% of sided answers or answered fewer than"
-        " 1 pair."
+        " repeated under 20% of 10 or more own answers, chose one side in more than 90% of 15 or more sided answers or"
+        " answered fewer than 1 pair."
     ) in text
     assert f"markovgen {results.strengths[0].value:+.2f}" in text
     assert "\n" not in text and "None" not in text and "nan" not in text

@@ -329,6 +329,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, checkpoint: Path) -> 
         ({"model": str(tmp_path / "nowhere")}, "There is no folder"),
         ({"start_from": str(tmp_path / "nowhere")}, "There is no random field"),
         ({"stages": []}, "stages"),
+        ({"far_kernels": 2, "parametrisation": "dense"}, "far_kernels are of directional fields"),
         ({"neighbourhood": 4}, "neighbourhood: a neighbourhood has a token in its centre: take 3 or 5, not 4"),
         ({"tie_digits": True, "parametrisation": "dense"}, "dense field has no rows to share"),
         ({"stages": [{"objective": "conditional", "distributions": True}]}, "distributions are only known of own"),

@@ -242,12 +242,21 @@
     ["left", "right"].forEach((side, place) => $(`#${side} .slot`).replaceChildren(images[place])); // one frame for both
     $("#pair").removeAttribute("data-loading");
     present = trial;
+    const focused = document.activeElement;
+    if (!focused || focused === document.body || !focused.checkVisibility()) $("#prompt").focus({ preventScroll: true });
     requestAnimationFrame(() => {
       if (mine !== turn) return;
       shownAt = performance.now();
       hiddenFor = 0;
       hiddenSince = document.hidden ? shownAt : 0;
-      setTimeout(() => { if (mine === turn && present) allow(true); }, 1000 * Number(exposure));
+      const whenSeen = () => { // for as long as it takes, the page in view
+        if (mine !== turn || !present) return;
+        const seen = performance.now() - shownAt - hiddenFor - (hiddenSince ? performance.now() - hiddenSince : 0);
+        const left = 1000 * Number(exposure) - seen;
+        if (left <= 0) allow(true);
+        else setTimeout(whenSeen, Math.max(left, 20));
+      };
+      whenSeen();
     });
     tidy(answered);
     if (trials[answered + 1]) prepare(trials[answered + 1]);
@@ -343,7 +352,9 @@
   $("#next").addEventListener("click", proceed);
   $("#undo").addEventListener("click", undo);
   $("#undo-done").addEventListener("click", undo);
-  $("#more").addEventListener("click", async (event) => { if (await start(event.currentTarget)) { if (answered < trials.length) proceed(); } });
+  $("#more").addEventListener("click", async (event) => {
+    if (memory.queue.length) return void ($("#done-text").textContent = waitingLine()); // a new round follows the last answer
+    if (await start(event.currentTarget)) { if (answered < trials.length) proceed(); } });
   for (const button of buttons) button.addEventListener("click", () => choose(button.dataset.choice));
 
   $("#leave").addEventListener("click", () => {

@@ -56,7 +56,7 @@ function divided(frame) {
   const plain = (event) => !event.ctrlKey && !event.metaKey;
   const pressing = (event) => [" ", "Enter"].includes(event.key) && event.target === button;
   const lettered = (event) => event.key.toLowerCase() === "b" && frame.checkVisibility();
-  const typing = (event) => event.target.closest?.("textarea, select, [contenteditable], input:not([type=range])");
+  const typing = (event) => event.target.closest?.("textarea, select, [contenteditable], input:not([type=range], [type=radio], [type=checkbox])");
   document.addEventListener("keydown", (event) => {
     if (plain(event) && (pressing(event) || (lettered(event) && !typing(event)))) hold(true);
   });

@@ -111,7 +111,7 @@
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
       if (!running()) setTimeout(() => press(".mg-run"), 60); // let Gradio see the last keystroke first
-    } else if (event.key === "Escape" && running() && !help?.open) press(".mg-stop");
+    } else if (event.key === "Escape" && running() && !help?.open && !event.defaultPrevented && !event.target.closest?.("[role=listbox], [aria-expanded=true]:not(.mg-fold)")) press(".mg-stop");
     else if (event.key === "?" && !event.target.closest("input, textarea, [contenteditable]")) help?.showModal();
   });
   document.addEventListener("click", (event) => {

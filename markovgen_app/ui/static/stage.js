@@ -224,9 +224,10 @@ function keepShelf() {
   const kept = [];
   let room = 1_500_000; // characters; a store of 5 million is usual, and three tabs share it
   for (const picture of store.shelf.filter(({ src }) => src)) {
-    const light = { ...picture, frames: [] };
-    room -= JSON.stringify(light).length;
-    if (room < 0) break;
+    const { before, ...light } = { ...picture, frames: [] }; // what it was made from is large, and can be had again
+    const size = JSON.stringify(light).length;
+    if (size > room) continue;
+    room -= size;
     kept.push(light);
   }
   window.markovgenSession.set(`shelf-${here}`, kept);
