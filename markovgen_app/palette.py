@@ -10,6 +10,7 @@ CARD = ("#ffffff", "#1f1c19")
 RAISED = ("#f3eee5", "#2a2622")
 INK = ("#201b15", "#f5efe6")
 MUTED = ("#6a6055", "#b0a597")
+EDGE = ("#8f8476", "#776d62")  # of what can be filled in or chosen: 3 to 1 on PAPER and CARD
 LINE = ("#e6dfd3", "#37312b")
 ACCENT = ("#bf3f0c", "#ff9a62")
 ACCENT_STRONG = ("#9d3208", "#ffb185")

@@ -11,7 +11,7 @@ A run is a list of stages, each an objective on one kind of states (see `states`
                  token. All neighbours of a token are known here, so couplings are learned that the marginal objective
                  cannot see: it only ever meets neighbours that are blurs of many tokens.
     decimated    ours: what decimation asks (see `decoding.finalise.decimate`). A random share of the undecided
-                 tokens, from none to all, is fixed to the true ones, and the others are inferred from f and what fixing
+                 tokens, often a small one, is fixed to the true ones, and the others are inferred from f and what fixing
                  them told: − log p(x_i | x_fixed, f). As messages count from those before, the field has nothing to
                  say about what the backbone knows already.
 
@@ -22,6 +22,7 @@ the backbone alone and of decimation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -130,11 +131,13 @@ def decimated(
     """Logits (M, V) of the tokens still to be inferred in a round of decimation, and where they are, (S, n) bool.
 
     Args:
-        share: of the undecided tokens to fix to the targets, at random; None: uniform in [0, 1) for each sample.
+        share: of the undecided tokens to fix to the targets, at random; None: for each sample another one in [0, 1), as
+            often as steps of the cosine schedule leave it, which fixes few in most of them.
         generator: on the CPU.
     """
     mask = states.tokens >= field.config.codebook_size  # (S, n)
-    shares = torch.rand(len(mask), 1, generator=generator) if share is None else torch.tensor(share)
+    passed = torch.rand(len(mask), 1, generator=generator)  # share of the steps
+    shares = 1 - torch.cos(passed * math.pi / 2) if share is None else torch.tensor(share)
     still = mask & (torch.rand(mask.shape, generator=generator) >= shares).to(mask.device)
     still = still if still.any() else mask
     return logits[still] + field.told(logits, states.targets, mask & ~still, still), still

@@ -10,6 +10,21 @@ from playwright.sync_api import Page, expect
 pytestmark = pytest.mark.browser
 
 
+# What is seen beyond the right edge, unless it lies in something narrower that scrolls or cuts it off on purpose.
+_BEYOND_THE_EDGE = """() => {
+  const right = (e) => e.getBoundingClientRect().right;
+  const cut = (e) => getComputedStyle(e).overflowX !== "visible" && right(e) <= innerWidth + 1;
+  return [...document.querySelectorAll("#header *, #tabs *")]
+    .filter((e) => e.checkVisibility() && e.getBoundingClientRect().width && right(e) > innerWidth + 1)
+    .filter((e) => {
+      for (let up = e.parentElement; up && !up.matches(".gradio-container"); up = up.parentElement)
+        if (cut(up)) return false;
+      return true;
+    })
+    .map((e) => e.outerHTML.slice(0, 100));
+}"""
+
+
 def assert_clean(page: Page) -> None:
     response = Axe().run(page).response
     assert len(response["passes"]) > 10, "axe looked at the page"
@@ -21,6 +36,8 @@ def assert_clean(page: Page) -> None:
     ]
     assert not serious, "\n".join(serious)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
+    beyond = page.evaluate(_BEYOND_THE_EDGE)
+    assert not beyond, f"cut off at the right: {beyond}"
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (768, "dark"), (1440, "light")])
@@ -55,6 +72,8 @@ def test_pictures_that_are_changed(open_page: OpenPage, width: int, scheme: str)
 
 def test_the_smallest_phone(open_page: OpenPage) -> None:
     page = open_page(width=360)
+    assert_clean(page)
+    page.locator("#tab-generate .mg-label").evaluate("(label) => label.textContent = 'Waiting: number 3 of 12 in line'")
     assert_clean(page)
     page.get_by_role("tab", name="Inpaint").click()
     page.locator("#tab-inpaint .mg-editor canvas").first.wait_for()
