@@ -25,7 +25,7 @@ from .errors import UserError
 from .models.mrf import MarkovRandomField
 from .models.super_resolution import SuperResolutionTransformer
 from .models.transformer import MuseTransformer
-from .requests import DecodingRequest
+from .requests import DecodingRequest, Finalise
 
 if TYPE_CHECKING:
     from .models.amused import AmusedTokenizer, AmusedTransformer
@@ -119,15 +119,24 @@ class Stage:
         planned = request.super_resolution_steps
         return planned, request.super_resolution_exit_step or self.exit_step(planned)
 
+    def finalise(self, request: DecodingRequest) -> Finalise:
+        """How the tokens left at this stage's exit are taken."""
+        if self.number == 0:
+            return request.finalise
+        return request.super_resolution_finalise or ("sample" if self.mrf is None else self.mrf.config.finalise)
+
     def settings(self, request: DecodingRequest) -> DecodingSettings:
         """The loop's settings for a request."""
         options = request.model_dump(include=set(DecodingSettings.__dataclass_fields__) - {"steps", "exit_step"})
         if request.mrf_iterations is None and self.mrf is not None:
             options["mrf_iterations"] = self.mrf.config.iterations
+        options["finalise"] = self.finalise(request)
         if self.number:
             options["guidance_scale"] = request.super_resolution_guidance_scale
             options["temperature"] = request.super_resolution_temperature
             options["exit_temperature"] = request.super_resolution_exit_temperature
+            if options["exit_temperature"] is None and self.mrf is not None:
+                options["exit_temperature"] = self.mrf.config.exit_temperature
         method = "full" if self._lacks_field(request) else request.method
         return method_settings(method, *self.steps(request), **options)
 
@@ -176,7 +185,7 @@ class Stage:
                 "This checkpoint has no random field: choose another method, name a field's folder (--mrf), or train"
                 " one with `markovgen train mrf`."
             )
-        iterations = None if request.finalise == "decimate" else request.mrf_iterations  # those are its strides
+        iterations = None if self.finalise(request) == "decimate" else request.mrf_iterations  # those are its strides
         return MeanField(self.mrf, iterations, clamp=request.mrf_clamp, alone=device.type == "cpu")
 
     def _given(self, coarse: Tensor | None) -> Callable[..., Tensor]:

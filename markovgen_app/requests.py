@@ -86,7 +86,13 @@ class DecodingRequest(BaseModel):
         default=0.7, ge=0, le=10, description="of the token draws in those stages; 0 takes the likeliest token"
     )
     super_resolution_exit_temperature: float | None = Field(
-        default=None, ge=0, le=10, description="of the draws at their exit step; that temperature if not given"
+        default=None,
+        ge=0,
+        le=10,
+        description="of the draws at their exit step; the field's own, or that temperature, if not given",
+    )
+    super_resolution_finalise: Finalise | None = Field(
+        default=None, description="how the tokens left at their exit are taken; the field's own way if not given"
     )
     seed: int | None = Field(
         default=None, ge=0, le=MAX_SEED, description="the same seed gives the same picture; random if not given"

@@ -16,7 +16,7 @@ from .decoding.draws import hide
 from .decoding.editing import EditSettings, edit, rounds_of, settings_of_rounds
 from .decoding.finalise import Inference
 from .decoding.guidance import guided_logits
-from .decoding.sampler import DecodingSettings, DecodingStep, decode, for_few
+from .decoding.sampler import DecodingSettings, DecodingStep, TokensToLogits, decode, for_few
 from .events import Result, StepEvent, TokensToImages
 from .ladder import Stage
 from .models.text import TextStates
@@ -159,28 +159,31 @@ class Run:
             tokens, is_open: see `_start`.
         """
         request, stage, settings = self.request, work.stage, work.settings
-        count = request.count
+        count, mask_id = request.count, stage.mask_token_id
         model = stage.model(count, self.pipeline.device, coarse)
-        mask_id = stage.mask_token_id
-        by_words = isinstance(request, EditRequest) and work.rounds
-        if not by_words:
-            hidden = hide(tokens, mask_id, is_open, patch.share if coarse is None else 1, work.generators)
-            unknown = int((hidden == mask_id).sum(dim=1).max())
-            settings = for_few(settings, unknown)
-        guided = guided_logits(model, texts[[0]].repeat_interleave(count), texts[[1]], settings)
 
-        def logits(tokens: Tensor, step: int) -> Tensor:
-            self._calls += 1
-            return guided(tokens, step)
+        def logits_by(settings: DecodingSettings) -> TokensToLogits:
+            guided = guided_logits(model, texts[[0]].repeat_interleave(count), texts[[1]], settings)
 
-        if by_words:
+            def counted(tokens: Tensor, step: int) -> Tensor:
+                self._calls += 1
+                return guided(tokens, step)
+
+            return counted
+
+        if isinstance(request, EditRequest) and work.rounds:
             rounds = edit(
-                logits, tokens, mask_id, settings, work.generators, grid=stage.grid,
+                logits_by(settings), tokens, mask_id, settings, work.generators, grid=stage.grid,
                 edit_settings=EditSettings(work.rounds, request.share), editable=is_open, inference=work.inference,
                 last=work.last,
             )  # fmt: skip
             return rounds, work.rounds
-        steps = decode(logits, hidden, mask_id, settings, work.generators, grid=stage.grid, inference=work.inference)
+        hidden = hide(tokens, mask_id, is_open, patch.share if coarse is None else 1, work.generators)
+        unknown = int((hidden == mask_id).sum(dim=1).max())
+        settings = for_few(settings, unknown)
+        steps = decode(
+            logits_by(settings), hidden, mask_id, settings, work.generators, grid=stage.grid, inference=work.inference
+        )
         return steps, min(settings.exit_step or settings.steps, max(1, unknown))
 
     def _view(self, patch: Patch) -> TokensToImages:

@@ -47,7 +47,7 @@ class Variant:
             f"{of_stage}exit_temperature": self.temperature,
             "mrf_iterations": self.iterations,
             "mrf_clamp": self.clamp,
-            "finalise": self.finalise,
+            f"{of_stage}finalise": self.finalise,
         }
         return request.model_copy(update=how)
 

@@ -11,9 +11,9 @@ A run is a list of stages, each an objective on one kind of states (see `states`
                  token. All neighbours of a token are known here, so couplings are learned that the marginal objective
                  cannot see: it only ever meets neighbours that are blurs of many tokens.
     decimated    ours: what decimation asks (see `decoding.finalise.decimate`). A random share of the undecided
-                 tokens, often a small one, is fixed to the true ones, and the others are inferred from f and what fixing
-                 them told: − log p(x_i | x_fixed, f). As messages count from those before, the field has nothing to
-                 say about what the backbone knows already.
+                 tokens, often a small one, is fixed to the true ones, and the others are inferred from f and what
+                 fixing them told: − log p(x_i | x_fixed, f). As messages count from those before, the field has
+                 nothing to say about what the backbone knows already.
 
 The report at every checkpoint is the cross-entropy of undecided tokens of held-out real pictures in nats: of the
 backbone alone, of mean field, and of the conditionals; then of those that are left where half are fixed, at random: of

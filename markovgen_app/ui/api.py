@@ -70,6 +70,7 @@ def generate_endpoint(
         super_resolution_guidance_scale: float = defaults["super_resolution_guidance_scale"],
         super_resolution_temperature: float = defaults["super_resolution_temperature"],
         super_resolution_exit_temperature: float | None = None,
+        super_resolution_finalise: Finalise | None = None,
         guidance_ramp: bool = defaults["guidance_ramp"],
         schedule: Schedule = defaults["schedule"],
         request: gr.Request = None,  # type: ignore[assignment]
@@ -109,6 +110,7 @@ def compare_endpoint(
         super_resolution_guidance_scale: float = defaults["super_resolution_guidance_scale"],
         super_resolution_temperature: float = defaults["super_resolution_temperature"],
         super_resolution_exit_temperature: float | None = None,
+        super_resolution_finalise: Finalise | None = None,
         guidance_ramp: bool = defaults["guidance_ramp"],
         schedule: Schedule = defaults["schedule"],
         order: Order = defaults["order"],

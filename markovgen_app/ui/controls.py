@@ -219,7 +219,7 @@ def advanced_options(
         ),
         "super_resolution_temperature": lambda: number("super_resolution_temperature", "Temperature for detail", 0.05),
         "super_resolution_exit_temperature": lambda: optional(
-            "super_resolution_exit_temperature", "Temperature at that exit", "the temperature for detail"
+            "super_resolution_exit_temperature", "Temperature at that exit", "the field's own"
         ),
     }
     left_out = _NOT_IN_ROUNDS if issubclass(kind, EditRequest) else set()

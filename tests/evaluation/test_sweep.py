@@ -94,7 +94,8 @@ def test_every_variant_of_a_finer_stage_refines_the_tokens_of_one_base_run(optio
     coarse = ladder.result(request.model_copy(update={"size": 32})).frames[-1]
     texts = text_encoder().encode(["a panda", ""])
     for variant, tokens in zip(variants, taken, strict=True):
-        knobs: dict[str, Any] = {"super_resolution_exit_step": variant.exit_step, "finalise": variant.finalise}
+        knobs: dict[str, Any] = {"super_resolution_exit_step": variant.exit_step}
+        knobs["super_resolution_finalise"] = variant.finalise
         knobs["super_resolution_exit_temperature"] = variant.temperature
         if variant.field == "mrf":
             knobs |= {"mrf_iterations": variant.iterations, "mrf_clamp": variant.clamp, "method": "markovgen"}
