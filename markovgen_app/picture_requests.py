@@ -118,6 +118,8 @@ class InpaintRequest(PictureRequest):
             mask = masks.invert(mask)
         if not self.soft:
             mask = masks.harden(mask)
+        if self.grow and self.soft:
+            raise UserError("A soft mask keeps its levels and cannot be grown: leave one of the two out.", field="grow")
         if self.grow:
             mask = masks.grow(mask, self.grow)
         masks.check(mask)
@@ -229,3 +231,9 @@ def _numbers(value: Any) -> Any:
     if len(numbers) != 4:
         raise UserError(f"A rectangle is left, top, right, bottom, such as 10,10,60,60, not {shown(value)}.")
     return numbers
+
+
+def away_from(request: DecodingRequest) -> str:
+    """The text that guidance leads away from."""
+    source = request.source_prompt if isinstance(request, EditRequest) else ""
+    return ", ".join(text for text in (source, request.negative_prompt) if text)

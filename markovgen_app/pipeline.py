@@ -27,7 +27,7 @@ from .models.tokenizer import ImageTokenizer
 from .models.transformer import MuseTransformer
 from .offload import one_at_a_time
 from .patches import working_side
-from .picture_requests import PictureRequest
+from .picture_requests import EditRequest, PictureRequest, away_from
 from .pictures import write_error
 from .pixels import stacked, to_levels, to_pixels
 from .requests import DecodingRequest, GenerateRequest
@@ -331,11 +331,15 @@ class MarkovGenPipeline(DiffusionPipeline):
     def notes(self, request: DecodingRequest) -> list[str]:
         """What to tell the person who asked before they wonder: lines, most often none."""
         lines = list(request.image.notes) if isinstance(request, PictureRequest) else []
-        for name in ("prompt", "negative_prompt"):
-            pieces = self.text_encoder.token_count(getattr(request, name))
+        texts = {"prompt": request.prompt, "negative prompt": request.negative_prompt}
+        if isinstance(request, EditRequest) and request.source_prompt:
+            name = "source prompt with the negative prompt" if request.negative_prompt else "source prompt"
+            texts = {"prompt": request.prompt, name: away_from(request)}
+        for name, text in texts.items():
+            pieces = self.text_encoder.token_count(text)
             if pieces > self.text_encoder.max_length:
                 lines.append(
-                    f"The {name.replace('_', ' ')} has {pieces} word pieces and the model reads the first"
+                    f"The {name} has {pieces} word pieces and the model reads the first"
                     f" {self.text_encoder.max_length}: put what matters first, or shorten it."
                 )
         if not self.vocabulary.knows_any(request.prompt):

@@ -69,7 +69,10 @@ class DecodingRequest(BaseModel):
         description="mean-field iterations, or how often a decimation asks the random field; its own number if not"
         " given",
     )
-    mrf_clamp: bool = Field(default=True, description="tokens already decided tell the random field what they are")
+    mrf_clamp: bool = Field(
+        default=True,
+        description="tokens already decided tell the random field what they are; in a decimation they always do",
+    )
     super_resolution_steps: int = Field(
         default=8, ge=1, le=256, description="planned decoding steps of every stage above the first"
     )

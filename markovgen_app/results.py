@@ -68,4 +68,6 @@ def _row(name: str, values: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _share(measure: dict[str, float]) -> str:
+    if measure["value"] is None:  # no prompt says anything of it
+        return "–"
     return f"{measure['value']:.1%} ({measure['low']:.1%} … {measure['high']:.1%})".replace("%", " %")

@@ -21,7 +21,7 @@ from .events import Result, StepEvent, TokensToImages
 from .ladder import Stage
 from .models.text import TextStates
 from .patches import Patch, patches
-from .picture_requests import EditRequest
+from .picture_requests import EditRequest, away_from
 from .pictures import Picture
 from .requests import DecodingRequest, GenerateRequest
 from .timing import Stopwatch
@@ -60,7 +60,7 @@ class Run:
         """
         request, pipeline = self.request, self.pipeline
         with self._watch:
-            texts = pipeline.text_encoder.encode([request.prompt, _away_from(request)]).to(pipeline.device)
+            texts = pipeline.text_encoder.encode([request.prompt, away_from(request)]).to(pipeline.device)
         windows = patches(request, pipeline.size, pipeline.grid)
         patch = next(windows)
         while True:
@@ -223,12 +223,6 @@ class _Work:
     def planned_calls(self) -> int:
         """Decoding steps that it plans."""
         return self.planned * (self.rounds or 1)
-
-
-def _away_from(request: DecodingRequest) -> str:
-    """The text that guidance leads away from."""
-    source = request.source_prompt if isinstance(request, EditRequest) else ""
-    return ", ".join(text for text in (source, request.negative_prompt) if text)
 
 
 def _label(request: DecodingRequest, stage: Stage, index: int, total: int) -> str:

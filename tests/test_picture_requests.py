@@ -83,6 +83,8 @@ def test_grey_is_cut_at_half_or_kept() -> None:
     grey.paste(100, (10, 0, 20, 10))
     assert inpaint(mask=grey).marked.sum() == 100
     assert inpaint(mask=grey, soft=True).marked.sum() == pytest.approx(100 * 300 / 255)
+    with pytest.raises(UserError, match="soft mask keeps its levels"):
+        inpaint(mask=grey, soft=True, grow=2)
 
 
 def test_seeds_settle_without_losing_the_mask() -> None:

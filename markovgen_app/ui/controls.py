@@ -72,8 +72,8 @@ _IN_WORDS = {
     "exit_temperature": "Of their draws; 0 takes the likeliest. Empty: the temperature.",
     "mrf_iterations": "How often tokens hear their neighbours before they are taken.",
     "mrf_clamp": (
-        "The random field takes decided tokens at their word. Off, it doubts them like all others; they stay as they"
-        " are either way."
+        "The random field takes decided tokens at their word, as it always does where a few at a time are taken. Off,"
+        " it doubts them like all others; they stay as they are either way."
     ),
 }
 """Where the request's own description is for people who know the code."""
