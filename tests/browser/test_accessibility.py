@@ -15,7 +15,8 @@ _BEYOND_THE_EDGE = """() => {
   const right = (e) => e.getBoundingClientRect().right;
   const cut = (e) => getComputedStyle(e).overflowX !== "visible" && right(e) <= innerWidth + 1;
   return [...document.querySelectorAll("#header *, #tabs *")]
-    .filter((e) => e.checkVisibility() && e.getBoundingClientRect().width && right(e) > innerWidth + 1)
+    .filter((e) => e.checkVisibility() && getComputedStyle(e).clipPath === "none") // but for what is only to be heard
+    .filter((e) => e.getBoundingClientRect().width && right(e) > innerWidth + 1)
     .filter((e) => {
       for (let up = e.parentElement; up && !up.matches(".gradio-container"); up = up.parentElement)
         if (cut(up)) return false;

@@ -208,7 +208,7 @@ def test_a_full_queue_says_so_and_takes_nothing(open_page: OpenPage, narrow_url:
         expect(first.locator("#tab-compare .mg-label")).to_have_text("Waiting: you are next in line")
         for _ in range(2):
             run(second, "a fox in the forest")
-            expect(second.locator("#tab-generate").get_by_role("alert")).to_contain_text("press Run again in a minute")
+            expect(second.locator("#tab-generate").get_by_role("alert")).to_contain_text("Press Run again in a minute")
             expect(second.get_by_role("button", name="Run", exact=True)).to_be_visible()
             expect(prompt_box(second)).to_have_value("a fox in the forest")
     finished(first.locator("#tab-generate"))
