@@ -31,7 +31,7 @@ from .stage import data_url
 FOLDER = Path(__file__).parents[2] / "assets" / "examples"
 STEPS = "steps.png"
 _COMPARISONS = (
-    ("two owls in the snow", 1),
+    ("two pizzas", 6),
     ("a panda next to a pizza on a brick wall", 2),
     ("four frogs on the ocean", 1),
 )
