@@ -127,10 +127,14 @@ def weights_digest(pipeline: MarkovGenPipeline) -> str:
     for place, part in parts.items():
         if part is None:
             continue
-        config = {key: value for key, value in part.config.items() if not key.startswith("_")}
-        digest.update(json.dumps([place, config], sort_keys=True, default=str).encode())
+        digest.update(json.dumps([place, own_config(part)], sort_keys=True, default=str).encode())
         _add_tensors(digest, part)
     return digest.hexdigest()
+
+
+def own_config(model: Any) -> dict[str, Any]:
+    """What a model of diffusers was made with: its config without what diffusers notes there for itself."""
+    return {name: value for name, value in model.config.items() if not name.startswith("_")}
 
 
 def tensors_digest(*parts: torch.nn.Module) -> str:

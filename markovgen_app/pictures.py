@@ -8,6 +8,7 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,9 +184,17 @@ def read_settings(png: str | Path | IO[bytes] | Image.Image) -> GenerateRequest:
     """The request that made a picture from words alone, from its PNG file.
 
     Raises:
-        UserError: as `stored_settings`, or the picture was made by another task, such as inpaint.
+        UserError: as `stored_settings` and `request_of`.
     """
-    fields = stored_settings(png)
+    return request_of(stored_settings(png))
+
+
+def request_of(fields: Mapping[str, Any]) -> GenerateRequest:
+    """The request that made a picture from words alone, of the settings stored in it.
+
+    Raises:
+        UserError: they do not work here, or the picture was made by another task, such as inpaint.
+    """
     task = fields.get("task", GenerateRequest.task)
     if task != GenerateRequest.task:
         raise UserError(f"This picture was made by {str(task)[:20]}: only one made of words alone can be made again.")

@@ -32,7 +32,7 @@ from ..models.tokenizer import ImageTokenizer
 from ..models.transformer import MuseTransformer
 from ..pixels import stacked, to_levels, to_pixels
 from .data import open_pictures
-from .loop import Trainer, copy_half, read_config, start_from, without_denormals
+from .loop import Trainer, copy_half, grown, read_config, start_from, without_denormals
 from .masked import (
     MaskedConfig,
     build_optimizers,
@@ -102,9 +102,7 @@ def things_shown(scenes: Sequence[Any], grid: tuple[int, int], names: Sequence[s
 
 def deepened(model: MuseTransformer, blocks: int) -> MuseTransformer:
     """The same function of tokens and text with `blocks` more blocks at the end, which add nothing until trained."""
-    config = {name: value for name, value in model.config.items() if not name.startswith("_")}
-    deeper = MuseTransformer(**(config | {"num_layers": model.config.num_layers + blocks}))
-    deeper.load_state_dict(model.state_dict(), strict=False)
+    deeper = grown(model, num_layers=model.config.num_layers + blocks)
     for block in deeper.blocks[model.config.num_layers :]:
         for name, parameter in block.named_parameters():
             if name.endswith(("out.weight", "down.weight")):

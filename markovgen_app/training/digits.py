@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
+from ..loading import own_config
 from ..models.mrf import MarkovRandomField
 
 _TABLES = ("sender", "receiver")
@@ -70,7 +71,7 @@ def tie(field: MarkovRandomField, levels: Sequence[int]) -> None:
 @torch.no_grad()
 def untied(field: MarkovRandomField) -> MarkovRandomField:
     """A plain field that says the same; the given one stays as it is."""
-    plain = MarkovRandomField(**{name: value for name, value in field.config.items() if not name.startswith("_")})
+    plain = MarkovRandomField(**own_config(field))
     for name, parameter in plain.named_parameters():
         parameter.copy_(getattr(field, name))
     return plain.to(field.spatial.device)

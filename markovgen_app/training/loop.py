@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..loading import ModelT, load_model
+from ..loading import ModelT, load_model, own_config
 from .run_state import load_state, save_state
 
 
@@ -147,6 +147,16 @@ def start_from(kind: type[ModelT], folder: Path, config: LoopConfig | None, **re
         if wanted != found:
             raise UserError(f"The model in {folder} has {name} = {found}, this run {wanted}: start from another model.")
     return model
+
+
+def grown(model: ModelT, **changes: Any) -> ModelT:
+    """A model of the same kind with other sizes in its config, and the weights that the given one has.
+
+    What is new stays as it is made, so whether it changes anything yet is for the caller to say.
+    """
+    larger = type(model)(**own_config(model) | changes)
+    larger.load_state_dict(model.state_dict(), strict=False)
+    return larger
 
 
 class Trainer:

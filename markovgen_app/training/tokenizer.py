@@ -32,7 +32,7 @@ from ..evaluation.output import pairs_sheet
 from ..models.tokenizer import ImageTokenizer, ResidualBlock
 from ..pixels import stacked, to_pixels
 from .data import Pictures, PicturesConfig, SceneBatch, open_pictures, scene_batches
-from .loop import Trainer, copy_half, read_config, start_from, without_denormals
+from .loop import Trainer, copy_half, grown, read_config, start_from, without_denormals
 from .muon import Muon
 
 _MEASURED = 256 * 128**2  # pixels of the pictures that a checkpoint is measured on
@@ -113,11 +113,8 @@ def adversarial_losses(
 
 def deepened(model: ImageTokenizer, blocks: Sequence[int]) -> ImageTokenizer:
     """The same function with more decoder blocks at 1/8, 1/4 and 1/2, which add nothing until trained."""
-    config = {name: value for name, value in model.config.items() if not name.startswith("_")}
-    config["decoder_blocks"] = [old + new for old, new in zip(config["decoder_blocks"], blocks, strict=True)]
-    deeper = ImageTokenizer(**config)
-    deeper.load_state_dict(model.state_dict(), strict=False)
-    return deeper
+    more = [old + new for old, new in zip(model.config.decoder_blocks, blocks, strict=True)]
+    return grown(model, decoder_blocks=more)
 
 
 def build_optimizers(module: nn.Module, config: TokenizerConfig) -> list[torch.optim.Optimizer]:
@@ -179,12 +176,17 @@ def random_crop(pixels: Tensor, side: int, step: int, generator: torch.Generator
 
 def training_batches(scenes: Pictures, config: TokenizerConfig, trainer: Trainer) -> Iterator[SceneBatch]:
     """Batches of the run's size, each `finer_every`-th of twice that size."""
-    coarse, fine = (
-        scene_batches(scenes, config.batch_size, trainer.stream, config.workers, (size,), trainer.processes)
-        for size in (config.size, 2 * config.size)
-    )
-    for number in count(trainer.stream, trainer.processes):
-        yield next(fine if config.finer_every and number % config.finer_every == 0 else coarse)
+
+    def of_size(size: int) -> Iterator[SceneBatch]:
+        return scene_batches(scenes, config.batch_size, trainer.stream, config.workers, (size,), trainer.processes)
+
+    coarse = of_size(config.size)
+    if config.finer_every is None:
+        yield from coarse
+    else:
+        fine = of_size(2 * config.size)  # with workers of its own, which begin at once
+        for number in count(trainer.stream, trainer.processes):
+            yield next(coarse if number % config.finer_every else fine)
 
 
 def measure(

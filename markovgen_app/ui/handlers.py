@@ -13,7 +13,7 @@ import gradio as gr
 from gradio.blocks import Block
 
 from markovgen_app.errors import UserError
-from markovgen_app.pictures import read_settings, stored_settings
+from markovgen_app.pictures import request_of, stored_settings
 from markovgen_app.requests import DecodingRequest, GenerateRequest
 from markovgen_app.runtime import Runtime
 from markovgen_app.validation import spoken
@@ -158,7 +158,7 @@ class Handlers(ABC):
             return {self.notice: notice_html(str(error))}
         task = fields.get("task", GenerateRequest.task)
         if task == GenerateRequest.task:
-            return self.fill(lambda: read_settings(path).model_dump())
+            return self.fill(lambda: request_of(fields).model_dump())
         filled = self.fill(lambda: {name: fields.get(name) for name in ("prompt", "seed", "method")})
         told = f"This picture was made by {task}: its words, seed and method are here; the rest would not fit."
         return {**filled, self.notice: filled[self.notice] or notice_html(told)}

@@ -354,7 +354,8 @@
   $("#undo-done").addEventListener("click", undo);
   $("#more").addEventListener("click", async (event) => {
     if (memory.queue.length) return void ($("#done-text").textContent = waitingLine()); // a new round follows the last answer
-    if (await start(event.currentTarget)) { if (answered < trials.length) proceed(); } });
+    if (await start(event.currentTarget) && answered < trials.length) proceed();
+  });
   for (const button of buttons) button.addEventListener("click", () => choose(button.dataset.choice));
 
   $("#leave").addEventListener("click", () => {
