@@ -338,7 +338,7 @@ def simulate_studies(
     as_json: JsonOption = False,
 ) -> None:
     """Simulate studies with known preferences, and count how many of the 95 % intervals hold them."""
-    from .simulate import main
+    from .coverage import main
 
     main(studies, worlds, study, prompts, raters_per_pair, session_length, seed, out, database, as_json)
 

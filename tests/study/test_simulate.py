@@ -14,8 +14,9 @@ from commands import run_command
 from studies import a_plan, a_study
 
 from markovgen_app.errors import UserError
+from markovgen_app.study.coverage import coverage
 from markovgen_app.study.design import raters_needed
-from markovgen_app.study.simulate import OUTCOMES, WORLDS, World, coverage, keep, plan_for_simulation, simulate, truth
+from markovgen_app.study.simulate import OUTCOMES, WORLDS, World, keep, plan_for_simulation, simulate, truth
 from markovgen_app.study.statistics import analyse
 from markovgen_app.study.store import Store
 from markovgen_app.study.votes import Rules
