@@ -9,7 +9,8 @@ from typing import Any
 
 from PIL import Image, ImageFilter
 
-from markovgen_app.study.bundle import Bundle, Request, create
+from markovgen_app.study.bundle import Bundle
+from markovgen_app.study.creation import Request, create
 from markovgen_app.study.design import next_session
 from markovgen_app.study.store import Answer, Receipt, Session, Store
 from markovgen_app.study.votes import Plan, Prompt

@@ -15,7 +15,8 @@ from ..options import DeviceOption, HostOption, JsonOption, ModelOption, MrfOpti
 
 if TYPE_CHECKING:
     from ..pipeline import MarkovGenPipeline
-    from .bundle import Bundle, Make
+    from .bundle import Bundle
+    from .creation import Make
     from .store import Store
 
 study_app = typer.Typer(
@@ -91,8 +92,8 @@ def create(
     """Make all pictures and freeze the plan. Interrupted, the same command goes on where it stopped."""
     with redirect_stdout(sys.stderr):
         from ..validation import validated
-        from .bundle import Request
-        from .bundle import create as make_study
+        from .creation import Request
+        from .creation import create as make_study
         from .design import raters_needed
         from .planning import parsed_pairs, read_rules
         from .power import planned

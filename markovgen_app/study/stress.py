@@ -30,7 +30,8 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from .bundle import Bundle, Request, create
+from .bundle import Bundle
+from .creation import Request, create
 from .site import open_store
 from .store import FILE, MIRROR
 from .votes import Plan, Prompt

@@ -52,7 +52,7 @@ def traffic(tmp_path_factory: pytest.TempPathFactory) -> list[Reply]:
     """Everything that raters' browsers were sent, and what only the server knows about it."""
     folder = tmp_path_factory.mktemp("blind")
     with pytest.MonkeyPatch.context() as fixed:
-        fixed.setattr("markovgen_app.study.bundle.secrets.token_hex", lambda size: "07" * size)
+        fixed.setattr("markovgen_app.study.creation.secrets.token_hex", lambda size: "07" * size)
         bundle: Bundle = a_study(folder / "study", a_plan(40, session_length=24))
     site = Site.open(bundle.folder, Settings(visitor_burst=0))
     http = TestClient(Starlette(routes=site.routes))

@@ -13,7 +13,8 @@ from PIL import Image
 from studies import METHODS, SIZE, a_plan, a_request, a_study, draw
 
 from markovgen_app.errors import UserError
-from markovgen_app.study.bundle import Bundle, Request, create, default_consent
+from markovgen_app.study.bundle import Bundle
+from markovgen_app.study.creation import Request, create, default_consent
 from markovgen_app.study.design import next_session, spoilt_pictures
 from markovgen_app.study.identity import Keys
 from markovgen_app.study.pictures import chunks
