@@ -27,11 +27,14 @@ class Inference(Protocol):
     def refine(self, logits: Tensor, tokens: Tensor, undecided: Tensor) -> Tensor:
         """Logits (B, n, V) after inference, of logits (B, n, V) float32, tokens (B, n), undecided ones (B, n) bool."""
 
-    def tell(self, logits: Tensor, tokens: Tensor, fixed: Tensor, undecided: Tensor) -> Tensor:
+    def expect(self, logits: Tensor, undecided: Tensor) -> Tensor:
+        """What undecided tokens would send before any is fixed, (B, n, d), of logits (B, n, V) float32, (B, n) bool."""
+
+    def tell(self, expected: Tensor, tokens: Tensor, fixed: Tensor, undecided: Tensor) -> Tensor:
         """Messages (M, V), to be added to the logits of the M undecided tokens, of what was fixed in a round.
 
         Args:
-            logits: (B, n, V) float32, from before anything was fixed.
+            expected: (B, n, d), see `expect`.
             tokens: (B, n) long, labels where `fixed`.
             fixed: (B, n) bool, what the round fixed: every token is told of once.
             undecided: (B, n) bool, what is left.
@@ -77,9 +80,13 @@ class MeanField:
 
         return self._in_parts(refined, logits, tokens, undecided)
 
-    def tell(self, logits: Tensor, tokens: Tensor, fixed: Tensor, undecided: Tensor) -> Tensor:
+    def expect(self, logits: Tensor, undecided: Tensor) -> Tensor:
         """See `Inference`."""
-        return self._in_parts(partial(self.field.told, top_k=self.top_k), logits, tokens, fixed, undecided)
+        return self._in_parts(partial(self.field.expected, top_k=self.top_k), logits, undecided)
+
+    def tell(self, expected: Tensor, tokens: Tensor, fixed: Tensor, undecided: Tensor) -> Tensor:
+        """See `Inference`."""
+        return self._in_parts(self.field.told, expected, tokens, fixed, undecided)
 
     def _in_parts(self, infer: Callable[..., Tensor], *batch: Tensor) -> Tensor:
         if not self.alone or len(batch[0]) == 1:
@@ -138,13 +145,14 @@ def decimate(
     logits = unary[mask]  # (M, V)
     names, log_probability = (part.clone() for part in first)  # (M,) each
     still, left = mask, torch.arange(len(logits), device=mask.device)  # (B, n) bool, (M',) of the M
+    expected = inference.expect(unary, mask)
     for step in rounds[:-1]:
         undecided = undecided_after(step, still, log_probability[left])
         if not undecided.any():
             break
         tokens = tokens.masked_scatter(still, names[left])
         left = left[undecided[still]]
-        logits.index_add_(0, left, inference.tell(unary, tokens, still & ~undecided, undecided).float())
+        logits.index_add_(0, left, inference.tell(expected, tokens, still & ~undecided, undecided).float())
         names[left], log_probability[left] = draw(logits[left], None if noise is None else noise[left], top_k)
         still = undecided
     return unary.masked_scatter(mask.unsqueeze(-1), logits), (names, log_probability)

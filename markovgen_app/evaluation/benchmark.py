@@ -121,6 +121,11 @@ class Timed:
         with self.watch:
             return self.inference.refine(*inputs)
 
+    def expect(self, *inputs: Tensor) -> Tensor:
+        """The other's."""
+        with self.watch:
+            return self.inference.expect(*inputs)
+
     def tell(self, *inputs: Tensor) -> Tensor:
         """The other's."""
         with self.watch:

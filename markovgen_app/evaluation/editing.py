@@ -15,7 +15,6 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..decoding import masks
 from ..decoding.editing import rounds_of
 from ..errors import UserError
-from ..models.scorer import Reading, Scorer
+from ..models.scorer import Scorer
 from ..patches import patches
 from ..picture_requests import EditRequest, InpaintRequest, PictureRequest
 from ..pipeline import MarkovGenPipeline
@@ -35,15 +33,15 @@ from ..requests import MAX_SEED, DecodingRequest
 from ..runtime import choose_device, load_runtime
 from ..settings import DEFAULT_MODEL, load_settings
 from . import metrics
-from .cases import CHANGES, Case, Change, Task, cases
+from .cases import CHANGES, Case, Task, cases
+from .edit_measures import Before, Made, judged, measures
 from .generation import available, method_typed
 from .judging import load_scorer, look, scenes_for
 from .output import aligned, cell, command_line, plain, progress, sheet, write_report
-from .reach import beyond, decoder_reach
+from .reach import decoder_reach
 from .summaries import counterparts, difference, summary
 
 _REQUESTS: dict[Task, type[PictureRequest]] = {"inpaint": InpaintRequest, "edit": EditRequest}
-_NEAR = 0.15  # of the picture's side: how far an object that is kept may move
 _SOURCE = "+source"
 
 
@@ -78,23 +76,6 @@ def _request(case: Case, index: int, task: Task, fields: Mapping[str, Any]) -> P
     elif fields.get(_SOURCE):
         given["source_prompt"] = case.source_prompt
     return _REQUESTS[task].validated(**given)
-
-
-@dataclass(frozen=True, eq=False)
-class Made:
-    """What one variant made of a case.
-
-    Attributes:
-        image: (H, W, 3) uint8; `raw`: the same without paste-back.
-        tokens: (n,) long, what `raw` was decoded from; `is_open`: (n,) bool, those of them that were free to change.
-        seconds: of the model.
-    """
-
-    image: np.ndarray
-    raw: np.ndarray
-    tokens: np.ndarray
-    is_open: np.ndarray
-    seconds: float
 
 
 def make(
@@ -145,98 +126,6 @@ def _last_step(fields: Mapping[str, Any]) -> int:
     return rounds_of(float(fields.get("strength", EditRequest.model_fields["strength"].default))) - 1
 
 
-def border_difference(picture: np.ndarray, mask: np.ndarray, reach: int = 1) -> float:
-    """Mean difference in colour across a mask's border, in levels: each pixel at it against that `reach` further out.
-
-    Along rows and columns, both ways; NaN where the mask has no border inside the picture.
-    """
-    inside, colours = mask > 0, picture.astype(np.float64)
-    differences = []
-    for pixels, marked in ((colours, inside), (colours.transpose(1, 0, 2), inside.T)):
-        for ordered, hit in ((pixels, marked), (pixels[::-1], marked[::-1])):
-            last = hit[:-reach] & ~hit[1 : len(hit) - reach + 1] & ~hit[reach:]
-            differences.append(np.abs(ordered[:-reach] - ordered[reach:]).mean(axis=2)[last])
-    found = np.concatenate(differences)
-    return float(found.mean()) if len(found) else float("nan")
-
-
-def psnr_where(picture: np.ndarray, other: np.ndarray, place: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB over some of the pixels of two pictures of 8 bits; NaN over none."""
-    if not place.any():
-        return float("nan")
-    error = np.square(picture[place].astype(np.float64) - other[place]).mean()
-    return float(10 * np.log10(255**2 / max(error, 1e-6)))
-
-
-def judged(change: Change, case: Case, reading: Reading) -> dict[str, float]:
-    """What the scorer found right, each 0 or 1."""
-    seen = [item.noun for item in reading.objects]
-    wanted, before = case.target.nouns, case.scene.nouns
-    background = float(reading.background == case.target.background)
-    if change == "removed":
-        return {"empty": float(not seen), "background": background}
-    item = case.scene.objects[0]
-    near = [
-        each.noun
-        for each in reading.objects
-        if max(abs(each.x - item.x), abs(each.y - item.y)) <= _NEAR + item.size / 4
-    ]
-    values = {"object": float(wanted[0] in near), "exactly": float(seen == list(wanted)), "background": background}
-    if change != "background":
-        values["old_gone"] = float(before[0] not in seen)
-    return values
-
-
-@dataclass(frozen=True, eq=False)
-class Before:
-    """A picture before, as the model has it: its tokens (n,) long, and the tokenizer's reconstruction (H, W, 3)."""
-
-    tokens: np.ndarray
-    reconstruction: np.ndarray
-
-
-def kept_tokens_exact(made: Made, before: Before) -> float:
-    """1 where all tokens that were not to change are as they were, else 0; NaN where all were free to change."""
-    kept = ~made.is_open
-    return float(np.array_equal(made.tokens[kept], before.tokens[kept])) if kept.any() else float("nan")
-
-
-def _measures(
-    change: Change,
-    work: Sequence[Case],
-    made: Sequence[Made],
-    befores: Sequence[Before],
-    scorer: Scorer,
-    feather: int,
-    grid: tuple[int, int],
-    reach: int,
-) -> dict[str, np.ndarray]:
-    """Name of a measure → its value for each case, (P,).
-
-    Args:
-        feather: pixels that a seam is blended over.
-        grid: rows and columns of tokens.
-        reach: pixels beyond an open token in which the decoder shows it (see `decoder_reach`).
-    """
-    readings = look(scorer, [each.image for each in made]).readings
-    rows = [judged(change, case, reading) for case, reading in zip(work, readings, strict=True)]
-    for row, case, each, before in zip(rows, work, made, befores, strict=True):
-        outside = masks.feather(case.mask, feather) == 0
-        if change in CHANGES["inpaint"]:
-            row["outside_exact"] = float(np.array_equal(each.image[outside], case.picture[outside]))
-            row["kept_tokens_exact"] = kept_tokens_exact(each, before)
-            outside = beyond(each.is_open, grid, len(case.picture) // grid[0], reach)
-            row["kept_share"] = float(outside.mean())
-            for name, picture in (("", each.image), ("_true", case.truth)):
-                row[f"seam{name}"] = border_difference(picture, case.mask)
-                row[f"band{name}"] = border_difference(picture, case.mask, feather + 1)
-        if change != "background":
-            row["kept_psnr"] = psnr_where(each.raw, case.picture, outside)
-            row["reconstruction_psnr"] = psnr_where(before.reconstruction, case.picture, outside)
-        row["model_seconds"] = each.seconds
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
-
-
 def through_tokenizer(pipeline: MarkovGenPipeline, pictures: Sequence[np.ndarray]) -> list[Before]:
     """Pictures of the pipeline's size as tokens and back; one by one, as a request has them."""
     tokens = [pipeline.encode([Image.fromarray(picture)]) for picture in pictures]  # each (1, n)
@@ -281,7 +170,7 @@ def evaluate(
         truths = [case.truth for case in work]
         reach = report.get("decoder_reach", 0)
         rows = {
-            name: _measures(change, work, each, befores, scorer, _feather(variants[name]), pipeline.grid, reach)
+            name: measures(change, work, each, befores, scorer, _feather(variants[name]), pipeline.grid, reach)
             for name, each in made.items()
         }
         reconstructed = [each.reconstruction for each in through_tokenizer(pipeline, truths)]

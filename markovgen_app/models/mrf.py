@@ -169,21 +169,26 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
         message = self._receive(self._spread(self._send(marginals)))
         return -(marginals * (logits + message / 2) + torch.special.entr(marginals)).sum((1, 2))
 
-    def told(
-        self, logits: Tensor, tokens: Tensor, fixed_mask: Tensor, undecided: Tensor, top_k: int | None = None
-    ) -> Tensor:
-        """What fixing tokens tells M undecided ones: m − m⁰, (M, V), with messages m after and m⁰ before it.
+    def expected(self, logits: Tensor, undecided: Tensor, top_k: int | None = None) -> Tensor:
+        """What undecided tokens send before any is fixed, softmax(f) of each, (B, n, d); zeros elsewhere.
 
-        Both are of one undamped update from softmax(f), so only what the fixed tokens send differs: labels, no longer
-        marginals. Of logits f, labels (B, n), both masks (B, n), and `top_k`; raises ValueError as `forward` does.
+        Of logits f, their mask (B, n), and `top_k`; raises ValueError as `forward` does.
         """
         self.options(None, None, top_k)
         logits = self._fitting(logits)
-        labels = self._features(tokens, logits, fixed_mask, undecided)  # (B, n, d)
-        before, support = self._likeliest(logits[fixed_mask], top_k)
-        news = labels[fixed_mask] - self._send(before.softmax(-1), support)  # (fixed tokens, d)
-        sent = news.new_zeros(*tokens.shape, news.shape[1]).masked_scatter(fixed_mask.unsqueeze(-1), news)  # (B, n, d)
-        return self._receive(self._spread(sent)[undecided])
+        before, support = self._likeliest(logits[undecided], top_k)
+        sent = self._send(before.softmax(-1), support)  # (M, d)
+        return sent.new_zeros(*undecided.shape, sent.shape[1]).masked_scatter(undecided.unsqueeze(-1), sent)
+
+    def told(self, expected: Tensor, tokens: Tensor, fixed_mask: Tensor, undecided: Tensor) -> Tensor:
+        """What fixing tokens tells M undecided ones: m − m⁰, (M, V), with messages m after and m⁰ before it.
+
+        Both are of one undamped update from softmax(f), so only what the fixed tokens send differs: labels, no longer
+        what was `expected` of them (B, n, d). Of labels (B, n) and both masks (B, n); raises ValueError as `forward`.
+        """
+        labels = self._features(tokens, expected, fixed_mask, undecided)  # (B, n, d)
+        news = (labels - expected).masked_fill(~fixed_mask.unsqueeze(-1), 0)  # (B, n, d)
+        return self._receive(self._spread(news)[undecided])
 
     def options(self, iterations: int | None, damping: float | None, top_k: int | None) -> tuple[int, float]:
         """Updates and damping of a call; ValueError if an option is out of its range."""
@@ -204,16 +209,16 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
             raise ValueError(f"This random field works on {field}, not on logits of shape {tuple(logits.shape)}.")
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
-    def _features(self, tokens: Tensor, logits: Tensor, *masks: Tensor) -> Tensor:
-        """What tokens (B, n) send, (B, n, d); of masks (B, n), the first says where they count."""
-        if tokens.shape != logits.shape[:2]:
-            raise ValueError(f"Tokens of shape {tuple(tokens.shape)} do not fit logits {tuple(logits.shape)}.")
+    def _features(self, tokens: Tensor, like: Tensor, *masks: Tensor) -> Tensor:
+        """What tokens (B, n) send, (B, n, d), beside (B, n, …); of masks (B, n), the first says where they count."""
+        if tokens.shape != like.shape[:2]:
+            raise ValueError(f"Tokens of shape {tuple(tokens.shape)} do not fit shape {tuple(like.shape)}.")
         if wrong := [tuple(mask.shape) for mask in masks if mask.shape != tokens.shape]:
             raise ValueError(f"A mask of shape {wrong[0]} does not fit tokens {tuple(tokens.shape)}.")
         tokens = tokens.masked_fill(~masks[0], 0) if masks else tokens
-        if tokens.numel() and not 0 <= tokens.min() <= tokens.max() < logits.shape[2]:
-            raise ValueError(f"Committed tokens must be 0 to {logits.shape[2] - 1}: undecided ones have no label.")
-        return F.embedding(tokens, self.sender).to(logits.dtype)
+        if tokens.numel() and not 0 <= tokens.min() <= tokens.max() < self.config.codebook_size:
+            raise ValueError(f"Committed tokens must be 0 to {self.config.codebook_size - 1}: undecided have no label.")
+        return F.embedding(tokens, self.sender).to(like.dtype)
 
     @staticmethod
     def _likeliest(logits: Tensor, top_k: int | None) -> tuple[Tensor, Tensor | None]:

@@ -140,7 +140,8 @@ def decimated(
     shares = 1 - torch.cos(passed * math.pi / 2) if share is None else torch.tensor(share)
     still = mask & (torch.rand(mask.shape, generator=generator) >= shares).to(mask.device)
     still = still if still.any() else mask
-    return logits[still] + field.told(logits, states.targets, mask & ~still, still), still
+    told = field.told(field.expected(logits, mask), states.targets, mask & ~still, still)
+    return logits[still] + told, still
 
 
 def distribution_loss(field: MarkovRandomField, states: States, logits: Tensor, final_logits: Tensor) -> Tensor:

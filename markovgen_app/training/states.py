@@ -259,7 +259,10 @@ class StateSource:
         self.backbone, self.scenes, self.kind, self.distributions = backbone, scenes, kind, distributions
         self.shards = max(1, pictures // _SHARD)
         encoder = backbone.text_encoder
-        weights = tensors_digest(backbone.transformer, backbone.tokenizer, encoder.model)
+        tokenizer: torch.nn.Module = backbone.tokenizer
+        if isinstance(tokenizer, ImageTokenizer) and backbone.coarse is None:
+            tokenizer = tokenizer.encoder  # the base's states are the same with any decoder
+        weights = tensors_digest(backbone.transformer, tokenizer, encoder.model)
         told = [weights, encoder.max_length, backbone.settings, backbone.exit_steps, kind, distributions]
         size = backbone.transformer.grid[0] * backbone.tokenizer.factor
         drawn = b"".join(scenes.render(scenes.scene(index), size).tobytes() for index in range(4))

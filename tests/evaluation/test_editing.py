@@ -16,7 +16,8 @@ from scorers import tiny_scorer
 
 from markovgen_app.data.scenes import SceneDataset, combination_splits
 from markovgen_app.errors import UserError
-from markovgen_app.evaluation import editing
+from markovgen_app.evaluation import cases as change_cases
+from markovgen_app.evaluation import edit_measures, editing
 from markovgen_app.evaluation.metrics import resamples
 from markovgen_app.evaluation.reach import beyond, decoder_reach
 from markovgen_app.evaluation.summaries import counterparts, difference, summary
@@ -28,8 +29,8 @@ FIELD = "markovgen:strength=0.01"
 
 
 @pytest.mark.parametrize("change", ["replaced", "removed", "noun", "background"])
-def test_a_case_changes_one_thing_and_its_truth_shows_it(change: editing.Change) -> None:
-    for case in editing.cases(SCENES, change, 12, 64):
+def test_a_case_changes_one_thing_and_its_truth_shows_it(change: change_cases.Change) -> None:
+    for case in change_cases.cases(SCENES, change, 12, 64):
         before, after = case.scene, case.target
         assert case.picture.shape == case.truth.shape == (64, 64, 3)
         assert (before.background != after.background) == (change == "background")
@@ -41,8 +42,8 @@ def test_a_case_changes_one_thing_and_its_truth_shows_it(change: editing.Change)
         if change in ("replaced", "noun"):
             assert combination_splits(after) == {"test"}
             assert after.nouns[0] in case.prompt and before.nouns[0] in case.source_prompt
-    again = editing.cases(SCENES, change, 2, 64)
-    assert again[1].prompt == editing.cases(SCENES, change, 12, 64)[1].prompt
+    again = change_cases.cases(SCENES, change, 2, 64)
+    assert again[1].prompt == change_cases.cases(SCENES, change, 12, 64)[1].prompt
 
 
 def test_border_differences_are_those_of_neighbours() -> None:
@@ -50,19 +51,19 @@ def test_border_differences_are_those_of_neighbours() -> None:
     mask = np.zeros((10, 10), dtype=np.float32)
     mask[3:7, 3:7] = 1
     picture[3:7, 3:7] = 30
-    assert editing.border_difference(picture, mask) == 30 == editing.border_difference(picture, mask, 3)
+    assert edit_measures.border_difference(picture, mask) == 30 == edit_measures.border_difference(picture, mask, 3)
     ramp = np.broadcast_to(np.arange(10, dtype=np.uint8)[None, :, None] * 8, (10, 10, 3))
-    assert editing.border_difference(ramp, mask) == 4 and editing.border_difference(ramp, mask, 2) == 8
-    assert np.isnan(editing.border_difference(picture, np.ones((10, 10))))
+    assert edit_measures.border_difference(ramp, mask) == 4 and edit_measures.border_difference(ramp, mask, 2) == 8
+    assert np.isnan(edit_measures.border_difference(picture, np.ones((10, 10))))
 
 
 def test_psnr_looks_only_where_it_is_told() -> None:
     first, second = np.zeros((2, 4, 4, 3), dtype=np.uint8)
     second[0] = 255
     place = np.ones((4, 4), dtype=bool)
-    assert editing.psnr_where(first, second, place) == pytest.approx(10 * np.log10(4))
+    assert edit_measures.psnr_where(first, second, place) == pytest.approx(10 * np.log10(4))
     place[0] = False
-    assert editing.psnr_where(first, second, place) > 100
+    assert edit_measures.psnr_where(first, second, place) > 100
 
 
 def test_a_token_shows_as_far_as_the_decoder_reaches() -> None:
@@ -88,16 +89,16 @@ def test_a_token_shows_as_far_as_the_decoder_reaches() -> None:
 
 def test_what_is_kept_is_kept_to_the_token_and_as_well_as_the_tokenizer_can() -> None:
     pipeline = tiny_pipeline()
-    (case,) = editing.cases(SCENES, "replaced", 1, pipeline.size[0])
+    (case,) = change_cases.cases(SCENES, "replaced", 1, pipeline.size[0])
     mask = np.zeros_like(case.mask)
     mask[:4, :4] = 1
     work, variants = [replace(case, mask=mask)], editing.parse_variants("full:steps=2", "inpaint")
     (made,) = editing.make(pipeline, work, "inpaint", variants, "")["full:steps=2"]
     before = editing.through_tokenizer(pipeline, [case.picture])
-    assert list(np.flatnonzero(made.is_open)) == [0] and editing.kept_tokens_exact(made, before[0]) == 1
+    assert list(np.flatnonzero(made.is_open)) == [0] and edit_measures.kept_tokens_exact(made, before[0]) == 1
 
-    def measured(made: editing.Made) -> dict[str, np.ndarray]:
-        return editing._measures("replaced", work, [made], before, tiny_scorer(), 6, pipeline.grid, 10)
+    def measured(made: edit_measures.Made) -> dict[str, np.ndarray]:
+        return edit_measures.measures("replaced", work, [made], before, tiny_scorer(), 6, pipeline.grid, 10)
 
     kept = measured(made)
     assert kept["kept_share"] == 1 - (18 / 32) ** 2 and kept["kept_tokens_exact"] == 1 == kept["outside_exact"]
@@ -107,7 +108,7 @@ def test_what_is_kept_is_kept_to_the_token_and_as_well_as_the_tokenizer_can() ->
     (raw,) = pipeline.to_images(torch.from_numpy(moved[None]))
     lost = measured(replace(made, tokens=moved, raw=np.asarray(raw)))
     assert lost["kept_tokens_exact"] == 0 and lost["kept_psnr"] != lost["reconstruction_psnr"]
-    assert np.isnan(editing.kept_tokens_exact(replace(made, is_open=np.ones(16, dtype=bool)), before[0]))
+    assert np.isnan(edit_measures.kept_tokens_exact(replace(made, is_open=np.ones(16, dtype=bool)), before[0]))
 
 
 def seen(*nouns: str, x: float = 0.5, y: float = 0.5, background: str = "snow") -> Reading:
@@ -115,15 +116,17 @@ def seen(*nouns: str, x: float = 0.5, y: float = 0.5, background: str = "snow") 
 
 
 def test_what_counts_as_right() -> None:
-    case = next(case for case in editing.cases(SCENES, "replaced", 20, 64) if abs(case.scene.objects[0].x - 0.5) < 0.05)
+    case = next(
+        case for case in change_cases.cases(SCENES, "replaced", 20, 64) if abs(case.scene.objects[0].x - 0.5) < 0.05
+    )
     new, old, background = case.target.nouns[0], case.scene.nouns[0], case.target.background
-    good = editing.judged("replaced", case, seen(new, background=background))
+    good = edit_measures.judged("replaced", case, seen(new, background=background))
     assert good == {"object": 1, "exactly": 1, "background": 1, "old_gone": 1}
-    both = editing.judged("replaced", case, seen(new, old))
+    both = edit_measures.judged("replaced", case, seen(new, old))
     assert both["object"] == 1 and both["exactly"] == both["old_gone"] == 0
-    assert editing.judged("replaced", case, seen(new, x=0.02, y=0.02))["object"] == 0
-    assert editing.judged("removed", case, seen()) == {"empty": 1, "background": float(background == "snow")}
-    assert editing.judged("removed", case, seen(old))["empty"] == 0
+    assert edit_measures.judged("replaced", case, seen(new, x=0.02, y=0.02))["object"] == 0
+    assert edit_measures.judged("removed", case, seen()) == {"empty": 1, "background": float(background == "snow")}
+    assert edit_measures.judged("removed", case, seen(old))["empty"] == 0
 
 
 def test_variants_are_compared_where_they_differ_in_their_method_alone() -> None:
@@ -197,7 +200,7 @@ def reports():
 
 def test_reports_hold_every_change_with_what_is_in_reach(reports) -> None:
     for task, (report, shown) in reports.items():
-        assert set(report["changes"]) == set(editing.CHANGES[task]) and report["images"] == 2
+        assert set(report["changes"]) == set(change_cases.CHANGES[task]) and report["images"] == 2
         for rows in report["changes"].values():
             assert list(rows)[-2:] == ["tokenizer", "true pictures"] and len(rows) >= 4
             for name, values in rows.items():
@@ -229,7 +232,7 @@ def test_inpainting_leaves_the_outside_to_the_bit(reports) -> None:
 
 def test_strengths_that_share_a_run_are_what_they_are_alone() -> None:
     pipeline = tiny_pipeline()
-    work = editing.cases(SceneDataset(0, 128, "test"), "noun", 1, pipeline.size[0])
+    work = change_cases.cases(SceneDataset(0, 128, "test"), "noun", 1, pipeline.size[0])
     variants = editing.parse_variants("full:strength=0.03,full:strength=0.06", "edit")
     together = editing.make(pipeline, work, "edit", variants, "")
     for name, fields in variants.items():

@@ -309,7 +309,7 @@ def test_what_fixing_tells_is_the_change_of_one_update_and_adds_up(form, top_k):
         return (mrf(logits, tokens, fixed, iterations=1, top_k=top_k) - logits)[undecided]
 
     def told(fixed):
-        return mrf.told(logits, tokens, fixed, undecided, top_k)
+        return mrf.told(mrf.expected(logits, ~nothing, top_k), tokens, fixed, undecided)
 
     torch.testing.assert_close(told(first), heard(first) - heard(nothing))
     torch.testing.assert_close(told(first | second), heard(first | second) - heard(nothing))
@@ -408,6 +408,9 @@ def test_a_decimation_is_what_one_update_after_each_round_makes_of_it(form, alon
     fixed_before = []
 
     class Defined:
+        def expect(self, logits, undecided):
+            return logits
+
         def tell(self, logits, tokens, fixed, undecided):
             fixed_before.append(fixed)
             gone = torch.stack(fixed_before).any(0)
@@ -474,8 +477,8 @@ def test_what_does_not_fit_is_refused_in_one_line():
         "do not fit": [lambda: mrf(logits, tokens[:, :3], fixed[:, :3]), lambda: mrf.energy(tokens[:, :3], logits)],
         "does not fit": [
             lambda: mrf(logits, tokens, fixed[:, :1]),
-            lambda: mrf.told(logits, tokens, fixed[:, :1], fixed),
-            lambda: mrf.told(logits, tokens, fixed, fixed[:, :1]),
+            lambda: mrf.told(mrf.expected(logits, fixed), tokens, fixed[:, :1], fixed),
+            lambda: mrf.told(mrf.expected(logits, fixed), tokens, fixed, fixed[:, :1]),
         ],
         "go together": [lambda: mrf(logits, tokens), lambda: mrf(logits, fixed_mask=fixed)],
         "0 to 2": [lambda: mrf(logits, tokens + 3, fixed), lambda: mrf.conditional_logits(logits, tokens - 1)],
@@ -488,7 +491,7 @@ def test_what_does_not_fit_is_refused_in_one_line():
         "Top-k": [
             lambda: mrf(logits, top_k=0),
             lambda: MeanField(mrf, top_k=0),
-            lambda: mrf.told(logits, tokens, fixed, ~fixed, top_k=0),
+            lambda: mrf.expected(logits, fixed, top_k=0),
         ],
         "dense, low-rank, directional": [lambda: field("potts")],
         "Far kernels": [lambda: field("dense", far_kernels=1), lambda: field("directional", far_kernels=-1)],

@@ -106,3 +106,13 @@ def test_states_belong_to_their_weights_to_the_last_number(backbone: Backbone, t
         weight.copy_(weight.flip(0))
     assert source(backbone, tmp_path).folder == source(replace(backbone), tmp_path).folder
     assert source(replace(backbone, transformer=turned), tmp_path).folder != source(backbone, tmp_path).folder
+
+
+def test_states_of_the_base_belong_to_the_encoder_and_to_no_decoder(backbone: Backbone, tmp_path: Path) -> None:
+    """A decoder that is trained on leaves hours of sampling as good as they were."""
+    own = source(backbone, tmp_path).folder
+    for part, same in (("decoder", True), ("encoder", False)):
+        other = copy.deepcopy(backbone.tokenizer)
+        with torch.no_grad():
+            next(getattr(other, part).parameters()).mul_(1.5)
+        assert (source(replace(backbone, tokenizer=other), tmp_path).folder == own) == same
