@@ -1,8 +1,8 @@
-"""How what tokens send spreads over the grid: the spatial part of a random field's pairwise weights.
+"""How what tokens send spreads over the grid: the spatial part of a random field's pairwise weights, and its labels.
 
 No token ever hears itself.
 
-    B pictures · n = h · w tokens, row-major · d numbers that a token sends · H kernels
+    B pictures · n = h · w tokens, row-major · V codebook size · d numbers that a token sends · H kernels
 """
 
 from __future__ import annotations
@@ -12,6 +12,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+
+def likeliest(logits: Tensor, top_k: int | None) -> tuple[Tensor, Tensor | None]:
+    """Logits (M, V) as they are, or the k highest and their labels (M, k)."""
+    return (logits, None) if top_k is None or top_k >= logits.shape[1] else logits.topk(top_k)
 
 
 def squared_distances(grid: Sequence[int]) -> Tensor:
@@ -63,6 +68,7 @@ def heard_far(sent: Tensor, kernels: Tensor) -> Tensor:
     Returns:
         (B, n, d).
     """
-    others = 1 - torch.eye(sent.shape[1], dtype=sent.dtype, device=sent.device)  # (n, n)
-    shares = sent.unflatten(2, (len(kernels), -1))  # (B, n, d) -> (B, n, H, d/H)
-    return torch.einsum("hij,bjhr->bihr", kernels * others, shares).flatten(2)  # (B, n, H, d/H) -> (B, n, d)
+    to_others = kernels.clone()
+    to_others.diagonal(dim1=1, dim2=2).zero_()
+    shares = sent.unflatten(2, (len(kernels), -1)).transpose(1, 2)  # (B, n, d) -> (B, H, n, d/H)
+    return (to_others @ shares).transpose(1, 2).flatten(2)  # (B, H, n, d/H) -> (B, n, d)

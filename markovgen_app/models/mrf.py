@@ -31,7 +31,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .couplings import gaussian, heard_far, heard_near, random_offsets, wider_and_wider
+from .couplings import gaussian, heard_far, heard_near, likeliest, random_offsets, wider_and_wider
 
 PARAMETRISATIONS = ("dense", "low-rank", "directional")
 
@@ -134,7 +134,7 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
         sent = self._features(tokens, logits, fixed_mask).flatten(0, 1)  # (B·n, d)
         free = (~fixed_mask).flatten().nonzero().squeeze(1)  # (B, n) -> (M,)
         flat = logits.flatten(0, 1)  # (B, n, V) -> (B·n, V)
-        unary, support = self._likeliest(flat[free], top_k)
+        unary, support = likeliest(flat[free], top_k)
         heard = sent.new_zeros(len(free), sent.shape[1])  # (M, d)
         for step in range(steps):
             scores = unary + self._receive(heard, support) if step else unary
@@ -176,7 +176,7 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
         """
         self.options(None, None, top_k)
         logits = self._fitting(logits)
-        before, support = self._likeliest(logits[undecided], top_k)
+        before, support = likeliest(logits[undecided], top_k)
         sent = self._send(before.softmax(-1), support)  # (M, d)
         return sent.new_zeros(*undecided.shape, sent.shape[1]).masked_scatter(undecided.unsqueeze(-1), sent)
 
@@ -219,11 +219,6 @@ class MarkovRandomField(ModelMixin, ConfigMixin):
         if tokens.numel() and not 0 <= tokens.min() <= tokens.max() < self.config.codebook_size:
             raise ValueError(f"Committed tokens must be 0 to {self.config.codebook_size - 1}: undecided have no label.")
         return F.embedding(tokens, self.sender).to(like.dtype)
-
-    @staticmethod
-    def _likeliest(logits: Tensor, top_k: int | None) -> tuple[Tensor, Tensor | None]:
-        """Logits (M, V) as they are, or the k highest and their labels (M, k)."""
-        return (logits, None) if top_k is None or top_k >= logits.shape[1] else logits.topk(top_k)
 
     def _send(self, marginals: Tensor, support: Tensor | None = None) -> Tensor:
         """Marginals (…, V), or (M, k) on the labels `support` (M, k), to what they send, (…, d)."""

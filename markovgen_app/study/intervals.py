@@ -82,14 +82,14 @@ def student(degrees: float) -> float:
 
 
 def effective_wilson(share: float, variance: float, total: int, degrees: float) -> tuple[float, float]:
-    """Wilson's interval on the number of independent answers that would vary as much; `total` if `variance` is not
-    positive, as a difference of estimates may come out.
+    """Wilson's interval on the number of independent answers that would vary as much, `total` at the most: `variance`,
+    a difference of estimates, may come out smaller than that of independent answers, or negative.
 
     Where all agree there is no variance to see; then each degree of freedom, and one, counts as an answer: the careful
     end.
     """
     alone = share * (1 - share)
-    effective = degrees + 1 if alone == 0 else alone / variance if variance > 0 else total
+    effective = degrees + 1 if alone == 0 else min(alone / variance, total) if variance > 0 else total
     return wilson(share, effective, student(degrees))
 
 

@@ -40,8 +40,8 @@ def strength_intervals(
 
     The sandwich of the model's curvature around the clustered covariance of its scores, with Student's t on the
     smaller number of clusters. It does not need the model to be true: what it then covers are the strengths that
-    describe all raters and prompts best. Where the variance, a difference, comes out negative, the votes are taken for
-    independent.
+    describe all raters and prompts best. Where the variance, a difference, comes out smaller than that of independent
+    votes, theirs is taken.
     """
     clusters = min(occupied(raters), occupied(prompts))
     if clusters < 2:
@@ -56,7 +56,7 @@ def strength_intervals(
         np.diag(inverse @ covariance @ inverse)
         for covariance in (two_way_covariance(scores, raters, prompts), scores.T @ scores)
     )
-    half = student(clusters - 1) * np.sqrt(np.where(clustered > 0, clustered, alone))
+    half = student(clusters - 1) * np.sqrt(np.maximum(clustered, alone))
     return [(float(value - reach), float(value + reach)) for value, reach in zip(strengths, half, strict=True)]
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import count, pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -33,6 +33,7 @@ from ..models.tokenizer import ImageTokenizer, ResidualBlock
 from ..pixels import stacked, to_pixels
 from .data import Pictures, PicturesConfig, SceneBatch, open_pictures, scene_batches
 from .loop import Trainer, copy_half, grown, read_config, start_from, without_denormals
+from .masked import place_weights
 from .muon import Muon
 
 _MEASURED = 256 * 128**2  # pixels of the pictures that a checkpoint is measured on
@@ -54,6 +55,7 @@ class TokenizerConfig(PicturesConfig):
     encoder_kernel: Literal[1, 3] = Field(3, description="1: tokens of their own 8 × 8 pixels alone")
     squared_weight: float = Field(4.0, ge=0)
     edge_weight: float = Field(1.0, ge=0)
+    object_weight: float = Field(1.0, gt=0, description="how much more an error on an object counts than another")
     start_from: Path | None = Field(None, description="folder of exported weights to start from")
     teacher: Path | None = Field(None, description="folder of an exported tokenizer to learn the digits from")
     teacher_weight: float = Field(4.0, ge=0, description="of the distance to the teacher's digits at the start")
@@ -151,18 +153,26 @@ def teacher_loss(tokenizer: ImageTokenizer, teacher: ImageTokenizer, pixels: Ten
     return F.mse_loss(tokenizer.digits(pixels) * scale, wanted)
 
 
-def _gradients(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    return pixels.diff(dim=-1), pixels.diff(dim=-2)
-
-
-def reconstruction_loss(reconstruction: Tensor, pixels: Tensor, squared_weight: float, edge_weight: float) -> Tensor:
-    """The loss above; pictures (B, 3, H, W) in [-1, 1]."""
-    total = F.l1_loss(reconstruction, pixels) + squared_weight * F.mse_loss(reconstruction, pixels)
-    pairs = zip(_gradients(reconstruction), _gradients(pixels), strict=True)
-    total = total + edge_weight * torch.stack([F.l1_loss(a, b) for a, b in pairs]).sum()
+def reconstruction_loss(
+    reconstruction: Tensor, pixels: Tensor, squared_weight: float, edge_weight: float, weights: Tensor | None = None
+) -> Tensor:
+    """The loss above; pictures (B, 3, H, W) in [-1, 1], and what each pixel counts, (B, 1, H, W), if not the same."""
+    error = reconstruction - pixels
+    counts = torch.ones_like(pixels[:, :1]) if weights is None else weights
+    total = (counts * (error.abs() + squared_weight * error.square())).mean()
+    for axis in (-1, -2):
+        pairs = counts.narrow(axis, 1, counts.shape[axis] - 1)
+        total = total + edge_weight * (pairs * error.diff(dim=axis).abs()).mean()
     for factor in (2, 4):
-        total = total + 0.5 * F.l1_loss(F.avg_pool2d(reconstruction, factor), F.avg_pool2d(pixels, factor))
+        total = total + 0.5 * (F.avg_pool2d(counts, factor) * F.avg_pool2d(error, factor).abs()).mean()
     return total
+
+
+def pixel_weights(scenes: Sequence[Any], size: int, weight: float) -> Tensor:
+    """What each pixel counts, (B, 1, H, W), 1 in the mean of each picture: `weight` times as much on its objects."""
+    side = size // ImageTokenizer.factor
+    places = place_weights(scenes, (side, side), weight).view(-1, 1, side, side)  # (B, n) -> (B, 1, h, w)
+    return F.interpolate(places / places.mean((2, 3), keepdim=True), scale_factor=ImageTokenizer.factor)
 
 
 def random_crop(pixels: Tensor, side: int, step: int, generator: torch.Generator) -> Tensor:
@@ -234,12 +244,14 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
 
     def loss(batch: SceneBatch, number: int) -> tuple[Tensor, dict[str, Tensor | float]]:
         pixels = batch.pixels(trainer.device)
+        weights = pixel_weights(batch.scenes, pixels.shape[-1], config.object_weight).to(trainer.device)
         side = config.crop or config.size
         if pixels.shape[-1] > side:
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
-            pixels = random_crop(pixels, side, model.factor, generator)
+            both = random_crop(torch.cat([pixels, weights], 1), side, model.factor, generator)  # (B, 4, H, W)
+            pixels, weights = both[:, :3].contiguous(memory_format=torch.channels_last), both[:, 3:]
         reconstruction, _ = forward(pixels)
-        value = reconstruction_loss(reconstruction, pixels, config.squared_weight, config.edge_weight)
+        value = reconstruction_loss(reconstruction, pixels, config.squared_weight, config.edge_weight, weights)
         shown: dict[str, Tensor | float] = {
             "loss": value.detach(),
             "psnr": psnr(reconstruction.detach(), pixels).mean(),

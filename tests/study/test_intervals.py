@@ -80,6 +80,12 @@ def test_a_variance_that_comes_out_negative_leaves_the_votes_independent() -> No
     assert clustered_shares(hits, raters, prompts)[0] == wilson(0.5, 4, student(1))
 
 
+def test_no_estimate_makes_the_votes_count_for_more_than_they_are() -> None:
+    """The variance of 40 independent answers by halves is 0.25 / 40."""
+    assert effective_wilson(0.5, 0.25 / 80, 40, 7) == wilson(0.5, 40, student(7))
+    assert effective_wilson(0.5, 0.25 / 20, 40, 7) == wilson(0.5, 20, student(7))
+
+
 def test_one_rater_or_one_prompt_gives_no_interval() -> None:
     hits, many, one = np.ones((10, 1), bool), np.arange(10), np.zeros(10, int)
     assert clustered_shares(hits, many, one) == clustered_shares(hits, one, many) == [None]

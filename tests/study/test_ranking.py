@@ -96,6 +96,17 @@ def test_intervals_of_independent_votes_are_those_of_the_information() -> None:
     assert (low + high) / 2 == pytest.approx(strengths[0])
 
 
+def test_strengths_are_never_surer_than_independent_votes_make_them() -> None:
+    """Two raters who disagree on every prompt cancel out in every cluster."""
+    wins = np.tile([1.0, 0.0, 0.0, 1.0], 10)
+    raters, prompts = np.tile([0, 0, 1, 1], 10), np.tile([0, 1, 0, 1], 10)
+    first, second = np.zeros(40, int), np.ones(40, int)
+    strengths = bradley_terry(first, second, wins)
+    assert strengths is not None
+    low, high = (strength_intervals(strengths, first, second, wins, raters, prompts) or [(0, 0)])[0]
+    assert (high - low) / 2 == pytest.approx(student(1) / np.sqrt(40 * 0.25) / 2, rel=1e-6)
+
+
 def test_copied_votes_of_the_same_raters_make_nothing_surer() -> None:
     first, second, _ = votes(3, 300, 3)
     raters, prompts = np.arange(300) % 30, np.arange(300)

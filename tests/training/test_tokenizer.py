@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 
+from markovgen_app.data.scenes import SceneDataset, covered
 from markovgen_app.errors import UserError
 from markovgen_app.models.tokenizer import ImageTokenizer, ResidualBlock
 from markovgen_app.training import tokenizer as stage
@@ -24,6 +25,23 @@ def test_reconstruction_loss_is_zero_only_for_the_same_picture_and_edges_matter(
     noise = torch.randn_like(pixels) * 0.1
     with_edges, without = (stage.reconstruction_loss(pixels + noise, pixels, 4, w) for w in (1, 0))
     assert with_edges > without > 0
+
+
+def test_errors_on_objects_count_more_and_pictures_count_the_same():
+    scenes = [SceneDataset(0, 64).scene(index) for index in range(6)]
+    weights = stage.pixel_weights(scenes, 64, 4.0)
+    assert weights.shape == (6, 1, 64, 64) and torch.allclose(weights.mean((1, 2, 3)), torch.ones(6))
+    scene = next(number for number, scene in enumerate(scenes) if 0 < covered(scene, 8).mean() < 0.5)
+    on = torch.from_numpy(covered(scenes[scene], 8)).repeat_interleave(8, 0).repeat_interleave(8, 1)  # (64, 64)
+    row = weights[scene, 0]
+    assert torch.allclose(row[on] / row[~on].mean(), torch.tensor(4.0)) and row[~on].std() < 1e-6
+    pixels = torch.rand(1, 3, 64, 64)
+    wrong = {where: pixels + 0.1 * place for where, place in (("object", on), ("elsewhere", ~on))}
+    plain, counted = (
+        {where: stage.reconstruction_loss(each, pixels, 4, 0, w) for where, each in wrong.items()}
+        for w in (None, weights[[scene]])
+    )
+    assert counted["object"] > plain["object"] and counted["elsewhere"] < plain["elsewhere"]
 
 
 def test_each_side_of_the_game_gets_its_own_gradient():
