@@ -263,7 +263,7 @@ def test_the_random_field_has_its_say_in_the_last_round_of_an_edit_and_in_no_oth
     assert field is not None
     pipeline.defaults["exit_temperature"] = 0.0  # of exits from loops, of which an edit has none
     asked = []
-    for name in ("expected", "told", "forward"):
+    for name in ("told", "forward"):
         own = getattr(field, name)
         monkeypatch.setattr(field, name, lambda *inputs, own=own, **options: asked.append(1) or own(*inputs, **options))
     options: dict[str, Any] = {"share": 0.6, "strength": 0.04, "steps": steps}

@@ -62,8 +62,10 @@ def run(
         assert refine is not None
         return (refine(logits, tokens, undecided) - refine(logits, tokens, undecided | fixed))[undecided]
 
-    expect = {"expect": lambda logits, _: logits}  # the unaries: what `tell` here computes from
-    field = SimpleNamespace(refine=refine, tell=tell or change, **expect) if refine or tell else None
+    def expect(logits: Tensor, undecided: Tensor) -> Tensor:
+        return logits  # what `tell` here computes from
+
+    field = SimpleNamespace(refine=refine, expect=expect, tell=tell or change) if refine or tell else None
     return list(decode(model, tokens, MASK, settings, generators, grid=GRID, inference=field))
 
 
