@@ -63,6 +63,7 @@ class ScorerOutput:
         styles: (B, number of styles + 1) logits; 0 is "no style".
         presence: (B, N) logits of "at least one of this noun".
         features: (B, width).
+        maps: what each residual block returns, (B, C, h, w).
     """
 
     nouns: Tensor
@@ -72,6 +73,7 @@ class ScorerOutput:
     styles: Tensor
     presence: Tensor
     features: Tensor
+    maps: tuple[Tensor, ...]
 
 
 class _Spatial(nn.Module):
@@ -176,7 +178,11 @@ class Scorer(ModelMixin, ConfigMixin):
         size = self.config.size
         if tuple(pixels.shape[1:]) != (3, size, size):
             raise ValueError(f"The scorer reads pictures of 3 × {size} × {size}, not {tuple(pixels.shape[1:])}.")
-        x = self.body(pixels.to(self.dtype))
+        x, maps = pixels.to(self.dtype), []
+        for layer in self.body:
+            x = layer(x)
+            if isinstance(layer, _Residual):
+                maps.append(x)
         x = self.cell_norm(x.flatten(2).transpose(1, 2))  # (B, C, G, G) -> (B, G², C)
         features = F.gelu(self.feature_layer(torch.cat([x.mean(dim=1), x.amax(dim=1)], dim=-1)))  # (B, width)
         return ScorerOutput(
@@ -187,6 +193,7 @@ class Scorer(ModelMixin, ConfigMixin):
             styles=self.style_head(features),
             presence=self.presence_head(features),
             features=features,
+            maps=tuple(maps),
         )
 
     @torch.no_grad()

@@ -6,7 +6,8 @@ what PSNR measures; the gradient term keeps outlines crisp; the coarse terms kee
 A second run polishes the decoder alone, as Muse does (section 2.6 of arXiv 2301.00704): encoder and codebook frozen, so
 tokens stay what they are, and a patch discriminator with hinge loss and feature matching (VQGAN, arXiv 2012.09841;
 pix2pixHD, arXiv 1711.11585) added, which turns blur into edges. The decoder may grow by blocks that change nothing
-until they are trained: what a token's eleven bits do not say, it has to know of the things that there are.
+until they are trained: what a token's eleven bits do not say, it has to know of the things that there are. A
+perceptual loss (`perceptual`) tells it which of its errors make a thing look like another.
 
 A tokenizer of another encoder learns from a teacher: the decoder starts as the teacher's, and the encoder is drawn to
 the teacher's digits, less and less, until half of the run is over. Tokens then mean what they meant, and a transformer
@@ -35,6 +36,7 @@ from .data import Pictures, PicturesConfig, SceneBatch, open_pictures, scene_bat
 from .loop import Trainer, copy_half, grown, read_config, start_from, without_denormals
 from .masked import place_weights
 from .muon import Muon
+from .perceptual import load_network, perceptual_loss
 
 _MEASURED = 256 * 128**2  # pixels of the pictures that a checkpoint is measured on
 
@@ -64,6 +66,8 @@ class TokenizerConfig(PicturesConfig):
     adversarial_weight: float = Field(0.0, ge=0, description="of the discriminator's opinion; 0: no discriminator")
     adversarial_from: float = Field(0.0, ge=0, lt=1, description="share of the time that is over when it starts")
     feature_weight: float = Field(4.0, ge=0, description="of feature matching, where there is a discriminator")
+    perceptual: Path | None = Field(None, description="folder of a network to compare pictures through; not the scorer")
+    perceptual_weight: float = Field(0.1, ge=0, description="of what it sees differently, where there is one")
 
     @model_validator(mode="after")
     def _crop_fits(self) -> TokenizerConfig:
@@ -71,6 +75,8 @@ class TokenizerConfig(PicturesConfig):
             raise ValueError(f"crop is a multiple of {ImageTokenizer.factor} up to the size {self.size}")
         if self.crop is not None and self.finer_every is not None:
             raise ValueError("finer_every cuts squares itself: leave crop out")
+        if self.crop is not None and self.perceptual is not None:
+            raise ValueError("perceptual looks at whole pictures: leave crop out")
         if any(self.added_blocks) and self.start_from is None:
             raise ValueError("added_blocks are added to a decoder: name its folder as start_from")
         return self
@@ -232,11 +238,14 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
     judge = PatchDiscriminator() if config.adversarial_weight else None
     module = nn.ModuleDict({"tokenizer": model, **({"judge": judge} if judge else {})})
     teacher = load_teacher(model, config.teacher) if config.teacher else None
+    network = load_network(config.perceptual, config.size) if config.perceptual else None
     trainer = Trainer(config, module, build_optimizers(module, config))
     if resume:
         trainer.resume()
     if teacher is not None:
         teacher.to(trainer.device)
+    if network is not None:
+        network.to(trainer.device)
     scenes = open_pictures(config, config.size, "train")
     unseen: Split = "train" if config.data is None else "tune"
     fresh = open_pictures(config, config.size, unseen, config.seed + 1)
@@ -246,7 +255,8 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
         pixels = batch.pixels(trainer.device)
         weights = pixel_weights(batch.scenes, pixels.shape[-1], config.object_weight).to(trainer.device)
         side = config.crop or config.size
-        if pixels.shape[-1] > side:
+        whole = pixels.shape[-1] <= side
+        if not whole:
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
             both = random_crop(torch.cat([pixels, weights], 1), side, model.factor, generator)  # (B, 4, H, W)
             pixels, weights = both[:, :3].contiguous(memory_format=torch.channels_last), both[:, 3:]
@@ -261,6 +271,10 @@ def train(config_path: Path, resume: bool = False, data: str | None = None) -> N
             distance = teacher_loss(model, teacher, pixels)
             shown["teacher"] = distance.detach()
             value = value + weight * distance
+        if network is not None and whole:
+            seen = perceptual_loss(network, reconstruction, pixels)
+            shown["perceptual"] = seen.detach()
+            value = value + config.perceptual_weight * seen
         if judge is not None and trainer.minutes >= config.adversarial_from * config.minutes:
             judged, generated, matched = adversarial_losses(judge, reconstruction, pixels)
             shown |= {"judge": judged.detach(), "generator": generated.detach(), "matching": matched.detach()}

@@ -144,7 +144,13 @@ def test_every_nth_batch_is_of_finer_pictures(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"crop": 32, "finer_every": 2}, {"added_blocks": (1, 0, 0)}, {"size": 64, "crop": 36}]
+    "wrong",
+    [
+        {"crop": 32, "finer_every": 2},
+        {"crop": 32, "perceptual": "network"},
+        {"added_blocks": (1, 0, 0)},
+        {"size": 64, "crop": 36},
+    ],
 )
 def test_settings_that_do_not_go_together_are_refused(wrong):
     with pytest.raises(ValueError, match=r"crop|start_from"):
