@@ -14,9 +14,7 @@ from ..errors import UserError
 from ..options import DeviceOption, HostOption, JsonOption, ModelOption, MrfOption, PortOption
 
 if TYPE_CHECKING:
-    from ..pipeline import MarkovGenPipeline
     from .bundle import Bundle
-    from .creation import Make
     from .store import Store
 
 study_app = typer.Typer(
@@ -95,6 +93,7 @@ def create(
         from .creation import Request
         from .creation import create as make_study
         from .design import raters_needed
+        from .making import arms_of, consent_text, maker_of, parsed_methods
         from .planning import parsed_pairs, read_rules
         from .power import planned
         from .prompts import read_prompts
@@ -103,8 +102,8 @@ def create(
 
         found = read_prompts(prompts)
         rows = sampled(found, sample, seed) if sample else found
-        arms = _arms(arm or [])
-        generated = _parsed(methods)
+        arms = arms_of(arm or [])
+        generated = parsed_methods(methods)
         all_methods = (*generated, *arms)
         fields: dict[str, Any] = {
             "title": title,
@@ -122,8 +121,8 @@ def create(
             "power": validated(Power, {"preference": preference, "power": power}),
         }
         plan = planned(validated(Plan, fields))
-        read_first = _consent(consent) if consent else None
-        size, make, made_with = _maker(generated, model, mrf, device)
+        read_first = consent_text(consent) if consent else None
+        size, make, made_with = maker_of(generated, model, mrf, device)
         request = Request(
             plan,
             generated,
@@ -357,79 +356,6 @@ def _opened(folder: Path, database: str | None, *, new: bool = False) -> tuple[B
     if file and not new and not file.exists():
         raise UserError(f"There is no database {file}: check --database, or MARKOVGEN_DATABASE.")
     return bundle, open_store(bundle, settings.database, shards=settings.study_shards)
-
-
-def _arms(given: list[str]) -> dict[str, Path]:
-    arms = {}
-    for each in given:
-        name, _, folder = each.partition("=")
-        if not name or not folder or name in arms:
-            raise UserError(f"{each!r} is no arm of its own: write --arm NAME=FOLDER, each name once.")
-        arms[name] = Path(folder)
-    return arms
-
-
-def _consent(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        raise UserError(f"Cannot read {path}: give a text file in UTF-8.") from None
-    if not text:
-        raise UserError(f"{path} is empty: write what raters consent to.")
-    return text
-
-
-def _parsed(methods: str) -> dict[str, dict[str, Any]]:
-    """The methods' settings; none for ''."""
-    if not methods.strip():
-        return {}
-    from ..evaluation.generation import parse_methods
-
-    return parse_methods(methods)
-
-
-def _maker(
-    generated: dict[str, dict[str, Any]], model: str | None, mrf: str | None, device: str | None
-) -> tuple[tuple[int, int] | None, Make, dict[str, Any]]:
-    """The pictures' size, what makes them, and with which weights; no model is loaded for nothing."""
-    if not generated:
-
-        def nothing(method: str, text: str, seed: int) -> Any:
-            raise AssertionError(f"{method} comes from a folder")
-
-        return None, nothing, {}
-    from ..events import Result
-    from ..loading import weights_digest
-    from ..requests import GenerateRequest
-    from ..runtime import load_runtime
-    from ..settings import load_settings
-
-    settings = load_settings(model=model, mrf=mrf, device=device)
-    runtime = load_runtime(settings)
-    for name, fields in generated.items():
-        if fields["method"] not in runtime.pipeline.methods:
-            raise UserError(
-                f"These weights cannot run {name}: choose other --methods, or name a field's folder (--mrf)."
-            )
-
-    def make(method: str, text: str, seed: int) -> Any:
-        for event in runtime.run(GenerateRequest.validated(prompt=text, seed=seed, **generated[method])):
-            if isinstance(event, Result):
-                return event.images[0].image
-        raise AssertionError("a run ends with its result")
-
-    made_with = {"model": settings.model, "mrf": settings.mrf, "dtype": str(runtime.dtype)}
-    made_with["weights"] = weights_digest(runtime.pipeline)
-    return max(_drawn_size(runtime.pipeline, fields) for fields in generated.values()), make, made_with
-
-
-def _drawn_size(pipeline: MarkovGenPipeline, fields: dict[str, Any]) -> tuple[int, int]:
-    """Width and height of the pictures that a method's requests make."""
-    from ..requests import GenerateRequest
-
-    request = pipeline.settled(GenerateRequest.validated(prompt="a panda", **fields))
-    height, width = pipeline.stages_for(request)[-1].grid
-    return width * pipeline.tokenizer.factor, height * pipeline.tokenizer.factor
 
 
 def _shown(done: int, total: int) -> None:
