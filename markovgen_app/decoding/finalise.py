@@ -145,11 +145,13 @@ def decimate(
     logits = unary[mask]  # (M, V)
     names, log_probability = (part.clone() for part in first)  # (M,) each
     still, left = mask, torch.arange(len(logits), device=mask.device)  # (B, n) bool, (M',) of the M
-    expected = inference.expect(unary, mask)
+    expected: Tensor | None = None
     for step in rounds[:-1]:
         undecided = undecided_after(step, still, log_probability[left])
         if not undecided.any():
             break
+        if expected is None:
+            expected = inference.expect(unary, mask)
         tokens = tokens.masked_scatter(still, names[left])
         left = left[undecided[still]]
         logits.index_add_(0, left, inference.tell(expected, tokens, still & ~undecided, undecided).float())
