@@ -162,9 +162,7 @@ MethodsOption = Annotated[
 OutOption = Annotated[Path | None, typer.Option("--out", help="also write the JSON object to this file")]
 _EDITING = {
     "inpaint": "full,early-exit,markovgen",
-    "edit": ",".join(
-        f"{method}:strength={strength}" for strength in ("0.25", "0.5", "1") for method in ("full", "markovgen")
-    ),
+    "edit": "full:strength=0.25,full,full:strength=1,early-exit,markovgen",
 }
 OpenOption = Annotated[
     float,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .intake import Opened
 
 Fit = Literal["letterbox", "crop"]
+Remask = Literal["words", "chance"]  # what chooses the tokens that an edit draws anew
 Anchor = Literal[
     "centre", "left", "right", "top", "bottom", "top left", "top right", "bottom left", "bottom right"
 ]  # where a picture stays when its canvas grows
@@ -165,33 +167,47 @@ class OutpaintRequest(PictureRequest):
 
 
 class EditRequest(PictureRequest):
-    """A picture changed by words alone: tokens are hidden and drawn again, round by round, from new words.
+    """A picture changed by words alone: the tokens that the new words speak against are drawn anew.
 
-    Its decoding settings are those of one round, and default to Muse's: guidance 4, top-k 3.
+    Or, as in Muse, tokens are hidden by chance and drawn again, round by round. Decoding settings are then those of one
+    round, and default to Muse's: one step, guidance 4, top-k 3.
     """
 
     task: ClassVar[str] = "edit"
 
-    strength: float = Field(
-        default=0.5, ge=0.01, le=1, description="how far the picture may move; a part of every stronger edit's way"
-    )
+    strength: float = Field(default=0.5, ge=0.01, le=1, description="how far the picture may move")
     source_prompt: str = Field(
         default="", max_length=MAX_PROMPT, description="what the picture shows now; the edit moves away from that"
     )
     keep: Any = Field(
         default=None, exclude=True, repr=False, description="a picture of the same size, white where nothing may change"
     )
-    share: float = Field(default=0.08, ge=0.01, le=1, description="of the tokens, hidden in each round")
-    method: Literal["full", "markovgen"] = Field(
-        default="full", description="markovgen: the random field has the last round's word"
+    remask: Remask = Field(
+        default="words",
+        description="which tokens are drawn anew: those that the words speak against, or by chance, round by round,"
+        " as in Muse",
     )
-    steps: int = Field(default=1, ge=1, le=256, description="decoding steps in a round")
-    guidance_scale: float = Field(default=4.0, ge=0, le=30, description="how strongly the new words pull")
-    guidance_ramp: bool = Field(default=False, description="ramp the guidance up over the steps of a round")
-    temperature: float = Field(default=1.0, ge=0, le=10, description="of the token draws; 0 takes the likeliest token")
-    top_k: int | None = Field(default=3, ge=1, description="draw among the k likeliest tokens only: near the picture")
+    share: float = Field(default=0.08, ge=0.01, le=1, description="of the tokens, hidden by chance in each round")
 
     _taken_in_keep = field_validator("keep", mode="before")(_mask_from_outside)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rounds_as_in_muse(cls, fields: Any) -> Any:
+        if isinstance(fields, Mapping) and fields.get("remask") == "chance":
+            from .decoding.editing import MUSE_ROUND
+
+            return {**MUSE_ROUND, **fields}
+        return fields
+
+    @model_validator(mode="after")
+    def _rounds_take_all_their_steps(self) -> Self:
+        if self.remask == "chance" and self.method not in ("full", "markovgen"):
+            raise UserError(
+                f"Rounds by chance take all of their steps, so method must be full or markovgen, not {self.method}.",
+                field="method",
+            )
+        return self
 
     @field_validator("source_prompt")
     @classmethod

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .decoding.draws import hide
-from .decoding.editing import EditSettings, edit, rounds_of, settings_of_rounds
+from .decoding.editing import EditSettings, edit, evidence, rounds_of, settings_of_rounds, threshold_of
 from .decoding.finalise import Inference
 from .decoding.guidance import guided_logits
 from .decoding.sampler import DecodingSettings, DecodingStep, TokensToLogits, decode, for_few
@@ -28,6 +28,11 @@ from .timing import Stopwatch
 
 if TYPE_CHECKING:
     from .pipeline import MarkovGenPipeline
+
+_NOTHING_TO_DO = (
+    "At this strength the words speak against nothing in the picture: raise the strength, or mark what should change"
+    " with the brush of Inpaint."
+)
 
 
 class Run:
@@ -51,6 +56,7 @@ class Run:
         self._frames: list[Tensor] = []
         self._views: list[TokensToImages] = []
         self._calls = 0
+        self._notes: list[str] = []
 
     def events(self) -> Iterator[StepEvent | Result]:
         """A `StepEvent` after every decoding step, then one `Result`.
@@ -91,7 +97,7 @@ class Run:
                 self._frames.append(step.predicted)
                 self._views.append(self._view(patch.preview))
                 fraction = (patch.number - 1 + (done + step.index) / planned) / patch.total
-                label = before + _label(self.request, work.stage, step.index, total)
+                label = f"{before}{work.counted} {step.index}/{total}"
                 yield StepEvent(step, fraction, label, patch, work.stage.level, self._views[-1])
             before = f"{label} · "
             done += total
@@ -116,7 +122,8 @@ class Run:
             )
             for image, seed in zip(images, request.seeds, strict=True)
         ]
-        notes = [*self.pipeline.notes(request), *(note for stage in self.stages for note in stage.notes(request))]
+        of_stages = (note for stage in self.stages for note in stage.notes(request))
+        notes = [*self.pipeline.notes(request), *of_stages, *self._notes]
         return Result(pictures, request, notes, self._frames, self._views)
 
     def _start(self, patch: Patch, stage: Stage, changed: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -171,6 +178,10 @@ class Run:
 
             return counted
 
+        if work.looks:
+            is_open = is_open & self._spoken_against(stage, texts[[0]], tokens)
+            if not is_open.any():
+                self._notes.append(_NOTHING_TO_DO)
         if isinstance(request, EditRequest) and work.rounds:
             rounds = edit(
                 logits_by(settings), tokens, mask_id, settings, work.generators, grid=stage.grid,
@@ -185,6 +196,18 @@ class Run:
             logits_by(settings), hidden, mask_id, settings, work.generators, grid=stage.grid, inference=work.inference
         )
         return steps, min(settings.exit_step or settings.steps, max(1, unknown))
+
+    def _spoken_against(self, stage: Stage, text: TextStates, tokens: Tensor) -> Tensor:
+        """Which tokens (count, n) the words of an edit speak against, at its strength: (count, n) bool."""
+        request, pipeline = self.request, self.pipeline
+        assert isinstance(request, EditRequest), "nothing else has words against tokens that are there"
+        none = pipeline.text_encoder.encode([""]).to(pipeline.device)
+        both = type(text).cat([text, none])
+        hidden = torch.full((2, stage.positions), stage.mask_token_id, device=pipeline.device)
+        with torch.no_grad():
+            logits = stage.model(1, pipeline.device)(hidden, both.states, both.mask, both.pooled)  # (2, n, V)
+        self._calls += 1
+        return evidence(logits[[0]], logits[[1]], tokens, stage.grid) < threshold_of(request.strength)
 
     def _view(self, patch: Patch) -> TokensToImages:
         def images(tokens: Tensor, rows: Sequence[int] | None = None) -> list[Image.Image]:
@@ -204,6 +227,7 @@ class _Work:
     generators: list[torch.Generator]
     rounds: int | None
     planned: int
+    looks: bool = False  # at what the words speak against, first
 
     @classmethod
     def of(cls, stage: Stage, request: DecodingRequest, device: torch.device) -> _Work:
@@ -211,6 +235,8 @@ class _Work:
         settings, planned = stage.settings(request), stage.steps(request)[0]
         if not isinstance(request, EditRequest) or stage.number:
             return cls(stage, settings, None, inference, generators, None, planned)
+        if request.remask == "words":
+            return cls(stage, settings, None, inference, generators, None, planned, looks=True)
         settings, last = settings_of_rounds(settings, inferred=inference is not None)
         return cls(stage, settings, last, inference, generators, rounds_of(request.strength), planned)
 
@@ -222,10 +248,9 @@ class _Work:
     @property
     def planned_calls(self) -> int:
         """Decoding steps that it plans."""
-        return self.planned * (self.rounds or 1)
+        return self.planned * (self.rounds or 1) + self.looks
 
-
-def _label(request: DecodingRequest, stage: Stage, index: int, total: int) -> str:
-    """ "base 7/24", "round 7/50"."""
-    rounds = isinstance(request, EditRequest) and stage.number == 0
-    return f"{'round' if rounds else stage.name} {index}/{total}"
+    @property
+    def counted(self) -> str:
+        """What its steps are called: "base", "super-resolution", "round"."""
+        return "round" if self.rounds else self.stage.name

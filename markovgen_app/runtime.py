@@ -131,7 +131,7 @@ class Runtime:
         settings = [stage.settings(request) for stage in self.pipeline.stages_for(request)]
         steps = [each.exit_step or each.steps for each in settings]
         if isinstance(request, EditRequest):
-            steps[0] *= rounds_of(request.strength)
+            steps[0] = steps[0] + 1 if request.remask == "words" else steps[0] * rounds_of(request.strength)
         paces = chain((self.step_seconds, *self.finer_step_seconds), repeat(self.step_seconds))
         a_pass = sum(number * pace for number, pace in zip(steps, paces, strict=False)) + self.decode_seconds
         return request.count * pass_count(request, self.pipeline.size, self.pipeline.grid) * a_pass

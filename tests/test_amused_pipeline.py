@@ -69,8 +69,11 @@ def test_pictures_are_painted_over_widened_and_edited(pipeline: MarkovGenPipelin
     assert painted.images[0].image.tobytes() != picture.tobytes()
     wider = pipeline.result(OutpaintRequest(prompt="a hat", image=picture, left=8, seed=0, steps=2))
     assert wider.images[0].image.size == (40, 32)
-    edited = pipeline.result(EditRequest(prompt="a dog", image=picture, strength=0.05, seed=0))
-    assert (edited.request.steps, edited.request.guidance_scale) == (1, 4.0)  # an edit has defaults of its own
+    edited = pipeline.result(EditRequest(prompt="a dog", image=picture, strength=1, seed=0))
+    assert (edited.request.steps, edited.request.guidance_scale) == (12, 4.5)
+    assert edited.images[0].image.tobytes() != pipeline.to_images(pipeline.encode([picture]))[0].tobytes()
+    edited = pipeline.result(EditRequest(prompt="a dog", image=picture, strength=0.05, remask="chance", seed=0))
+    assert (edited.request.steps, edited.request.guidance_scale) == (1, 4.0)  # rounds have defaults of their own
 
 
 def test_what_is_not_said_is_as_amused_has_it(pipeline: MarkovGenPipeline) -> None:

@@ -90,7 +90,7 @@ def test_odd_files_work_and_what_was_done_to_them_is_said(
         ("outpaint a.png --aspect wide fox", "'wide' is no aspect"),
         ("edit a.png --strength 2 fox", "Strength must be a number between 0.01 and 1, not 2.0."),
         ("edit a.png --keep full.png fox", "The whole picture is kept"),
-        ("edit a.png --method halton fox", "Method must be one of full or markovgen"),
+        ("edit a.png --method halton --remask chance fox", "method must be full or markovgen, not halton"),
     ],
 )
 def test_bad_input_is_one_line_on_standard_error(

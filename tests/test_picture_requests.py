@@ -137,7 +137,11 @@ def test_a_kept_part_is_not_marked() -> None:
         (outpaint, {"aspect": "3:2"}, "is 3:2 already"),
         (outpaint, {"anchor": "middle"}, "Anchor must be one of centre, left"),
         (edit, {"strength": 1.5}, "Strength must be a number between 0.01 and 1, not 1.5."),
-        (edit, {"method": "halton"}, "Method must be one of full or markovgen, not 'halton'."),
+        (
+            edit,
+            {"method": "halton", "remask": "chance"},
+            "Rounds by chance take all of their steps, so method must be full or markovgen, not halton.",
+        ),
         (edit, {"keep": mask_of(0, 0, 48, 32)}, "The whole picture is kept"),
         (edit, {"keep": mask_of(0, 0, 9, 9, (64, 64))}, "The mask is 64 × 64 pixels"),
         (edit, {"source_prompt": "p" * 2000}, "Source prompt has 2,000 characters"),

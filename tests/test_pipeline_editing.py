@@ -11,7 +11,7 @@ from builders import tiny_ladder, tiny_pipeline
 from PIL import Image
 
 from markovgen_app.decoding import masks
-from markovgen_app.decoding.editing import rounds_of
+from markovgen_app.decoding.editing import evidence, rounds_of, threshold_of
 from markovgen_app.errors import UserError
 from markovgen_app.events import Result, StepEvent
 from markovgen_app.patches import PREVIEW_SIDE
@@ -39,8 +39,12 @@ def outpaint(**fields: Any) -> OutpaintRequest:
 
 
 def edit(**fields: Any) -> EditRequest:
-    given = {"prompt": "a fox", "image": noise(32, 32), "strength": 0.1, "seed": 3}
+    given = {"prompt": "a fox", "image": noise(32, 32), "strength": 0.1, "seed": 3, "remask": "chance"}
     return EditRequest.validated(**{**given, **fields})
+
+
+def edit_by_words(**fields: Any) -> EditRequest:
+    return edit(**{"remask": "words", "strength": 1.0, "steps": 4, **fields})
 
 
 def pixels(result: Result) -> list[bytes]:
@@ -157,10 +161,53 @@ def test_a_weak_edit_is_a_frame_of_a_strong_one(pipeline: MarkovGenPipeline) -> 
     assert pixels(strong) != pixels(weak)
 
 
-def test_a_kept_part_survives_an_edit_to_the_bit(pipeline: MarkovGenPipeline) -> None:
+def test_words_draw_anew_what_they_speak_against_and_nothing_else(pipeline: MarkovGenPipeline) -> None:
+    tokens = pipeline.encode([noise(32, 32)])
+    texts = pipeline.text_encoder.encode(["a fox", ""])
+    hidden = torch.full((2, 16), pipeline.transformer.mask_token_id)
+    with torch.no_grad():
+        logits = pipeline.transformer(hidden, texts.states, texts.mask, texts.pooled)
+    found = evidence(logits[[0]], logits[[1]], tokens, pipeline.grid)
+    strength = (float(found.median()) + 1e-4 + 1.5) / 4
+    request = edit_by_words(strength=strength, temperature=4)
+    first, *_ = steps = list(pipeline.run(request))
+    assert isinstance(first, StepEvent) and first.label == "base 1/4"
+    against = found < threshold_of(strength)
+    assert 0 < against.sum() < 16
+    result = steps[-1]
+    assert isinstance(result, Result)
+    changed = torch.stack([frame != tokens for frame in result.frames]).any(0)
+    assert changed.any() and not changed[~against].any()
+    assert result.images[0].transformer_calls == result.images[0].planned_calls == 5
+    assert result.notes == []
+
+
+def test_words_that_speak_against_nothing_change_nothing_and_say_so(pipeline: MarkovGenPipeline) -> None:
+    result = pipeline.result(edit_by_words(strength=0.01))
+    assert result.frames[-1].equal(pipeline.encode([noise(32, 32)]))
+    assert len(result.notes) == 1 and "raise the strength" in result.notes[0]
+
+
+def test_an_edit_by_words_is_the_same_in_any_batch(pipeline: MarkovGenPipeline) -> None:
+    both = pixels(pipeline.result(edit_by_words(count=2)))
+    assert both == [pixels(pipeline.result(edit_by_words(seed=seed)))[0] for seed in (3, 4)] and both[0] != both[1]
+
+
+def test_an_edit_by_words_can_leave_early(pipeline: MarkovGenPipeline) -> None:
+    made = {
+        method: pipeline.result(edit_by_words(method=method, steps=8, exit_step=2))
+        for method in ("early-exit", "markovgen")
+    }
+    assert all(result.images[0].transformer_calls == 3 for result in made.values())
+    assert made["early-exit"].frames[0].equal(made["markovgen"].frames[0])
+    assert pixels(made["early-exit"]) != pixels(made["markovgen"])
+
+
+@pytest.mark.parametrize("remask", ["words", "chance"])
+def test_a_kept_part_survives_an_edit_to_the_bit(pipeline: MarkovGenPipeline, remask: str) -> None:
     keep = Image.new("L", (32, 32))
     keep.paste(255, (0, 0, 16, 32))
-    made = np.asarray(pipeline.result(edit(keep=keep, strength=1, feather=2)).images[0].image)
+    made = np.asarray(pipeline.result(edit(keep=keep, strength=1, feather=2, remask=remask)).images[0].image)
     assert np.array_equal(made[:, :14], np.asarray(noise(32, 32))[:, :14])
     assert not np.array_equal(made[:, 16:], np.asarray(noise(32, 32))[:, 16:])
 

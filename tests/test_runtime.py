@@ -58,8 +58,11 @@ def test_rounds_and_windows_count_in_what_to_expect() -> None:
     runtime = Runtime(ladder, torch.device("cpu"), torch.float32, 1.0, 100.0, finer_step_seconds=(10.0,))
     given = {"prompt": "a fox", "seed": 3, "super_resolution_steps": 2}
     edit = {**given, "image": Image.new("RGB", (64, 64))}
-    assert runtime.estimate_seconds(EditRequest(**edit, strength=0.1)) == 10 * 1 + 2 * 10 + 100
-    assert runtime.estimate_seconds(EditRequest(**edit, strength=0.5, steps=2, count=3)) == 3 * (100 * 1 + 2 * 10 + 100)
+    rounds = {**edit, "remask": "chance"}
+    assert runtime.estimate_seconds(EditRequest(**rounds, strength=0.1)) == 10 * 1 + 2 * 10 + 100
+    several = EditRequest(**rounds, strength=0.5, steps=2, count=3)
+    assert runtime.estimate_seconds(several) == 3 * (100 * 1 + 2 * 10 + 100)
+    assert runtime.estimate_seconds(EditRequest(**edit, strength=0.1, steps=6)) == (1 + 6) * 1 + 2 * 10 + 100
     small = {**given, "image": Image.new("RGB", (32, 32)), "steps": 4}
     assert runtime.estimate_seconds(InpaintRequest(**small, rectangle=(0, 0, 9, 9))) == 4 * 1 + 100
     for fields, windows in (({"left": 16}, 1), ({"left": 32}, 2), ({"left": 32, "fit": "letterbox"}, 1)):

@@ -85,7 +85,8 @@ def test_a_gpu_is_lent_for_all_rounds_of_an_edit(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "spaces", forked(calls))
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
     runtime = Runtime(tiny_pipeline(), torch.device("cpu"), torch.float32, 1.0, 1.0)
-    request = EditRequest(prompt="a fox", image=Image.new("RGB", (32, 32)), strength=0.1, seed=4)
+    picture = Image.new("RGB", (32, 32))
+    request = EditRequest(prompt="a fox", image=picture, strength=0.1, remask="chance", seed=4)
     *rounds, result = runtime.run(request)
     assert calls == [2 * (len(rounds) + 1)] == [22] and isinstance(result, Result)
 

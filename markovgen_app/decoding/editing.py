@@ -1,17 +1,24 @@
-"""Editing by words, without a mask: hide a few tokens at random, let the model fill them in from new words, and repeat.
+"""Editing by words, without a mask: tokens that the new words speak against are found, and drawn anew.
 
-Muse (Chang et al., ICML 2023, arXiv 2301.00704, "mask-free editing") hides 8 % of the tokens in each of 100 rounds,
-with guidance 4 and top-k 3: the tokens that stay hold the picture in place, the draws move it towards the words a
-little at a time. Every round is a run of the one decoding loop over a partly masked grid.
+What a text says of a token by itself is the pointwise mutual information of the two, log p(x_i | text) − log p(x_i),
+with every token hidden (`evidence`): the words "on a beach" speak for sand and against bricks, and say nothing of a
+panda's ear. Tokens that they speak against are hidden, and drawn by the one decoding loop; all others stay. DiffEdit
+(arXiv 2210.11427) finds its mask by a like contrast of what a diffusion model predicts.
+
+Muse (Chang et al., ICML 2023, arXiv 2301.00704, "mask-free editing") leaves the choice to chance (`edit`): it hides 8 %
+of the tokens in each of 100 rounds, with guidance 4 and top-k 3. The tokens that stay hold the picture in place, the
+draws move it towards the words a little at a time. Every round is a run of the one loop over a partly masked grid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from markovgen_app.decoding.draws import hide
 from markovgen_app.decoding.finalise import Inference
@@ -26,10 +33,19 @@ _STRIDES = 3
 
 STRENGTHS = {"subtle": 0.25, "medium": 0.5, "strong": 1.0}
 
+MUSE_ROUND: Mapping[str, Any] = {
+    "steps": 1,
+    "guidance_scale": 4.0,
+    "guidance_ramp": False,
+    "temperature": 1.0,
+    "top_k": 3,
+}
+"""Settings of the decoding within a round, as in Muse."""
+
 
 @dataclass(frozen=True)
 class EditSettings:
-    """How far an edit goes.
+    """How far an edit by chance goes.
 
     Attributes:
         rounds: of hiding and filling in.
@@ -49,8 +65,32 @@ class EditSettings:
             raise UserError(f"The share of tokens hidden in a round must be above 0 and at most 1, not {self.share}.")
 
 
+def evidence(given_text: Tensor, given_none: Tensor, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """How much a text speaks for each token, in nats: log p(x_i | text) − log p(x_i), (B, n).
+
+    Each is the mean over a token and those around it: things are larger than a token, and one token says little.
+
+    Args:
+        given_text, given_none: (1, n, V) logits with all tokens hidden, of the text and of the empty one.
+        tokens: (B, n) long, of the pictures.
+        grid: (height, width) in tokens.
+    """
+    gain = given_text.float().log_softmax(-1) - given_none.float().log_softmax(-1)  # (1, n, V)
+    of_tokens = gain.expand(len(tokens), -1, -1).gather(2, tokens.unsqueeze(2)).squeeze(2)  # (B, n)
+    planes = of_tokens.unflatten(1, grid).unsqueeze(1)  # (B, n) -> (B, 1, h, w)
+    return F.avg_pool2d(planes, 3, 1, 1, count_include_pad=False).flatten(1)  # (B, 1, h, w) -> (B, n)
+
+
+def threshold_of(strength: float) -> float:
+    """The evidence, in nats, below which an edit of a strength in (0, 1] draws a token anew.
+
+    −½ for a subtle edit, ½ for a medium, 2½ for a strong one, which draws all tokens anew that a weaker one does.
+    """
+    return 4 * strength - 1.5
+
+
 def rounds_of(strength: float) -> int:
-    """Rounds of a strength in (0, 1]. An edit is a part of every stronger one with the same seed."""
+    """Rounds of a strength in (0, 1], by chance. Such an edit is a part of every stronger one with the same seed."""
     return max(1, round(strength * ROUNDS))
 
 
@@ -82,7 +122,7 @@ def edit(
     inference: Inference | None = None,
     last: DecodingSettings | None = None,
 ) -> Iterator[DecodingStep]:
-    """Moves pictures towards a text; yields a `DecodingStep` after every round, the last with `final` set.
+    """Moves pictures towards a text by chance; yields a `DecodingStep` after every round, the last with `final` set.
 
     Rows draw from their own generators, and only for themselves: one seed gives one picture in any batch, and an edit
     of few rounds is the start of one of many. The steps count rounds. A step's `mask` is where its round drew, although

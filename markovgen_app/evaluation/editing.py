@@ -6,7 +6,7 @@
 Every case is a scene with one object, and the same scene with another object, with none, or on another background. The
 scorer says what is seen. Two rows say what is in reach: the true pictures themselves, and the tokenizer's
 reconstructions of them. Variants that differ in their method alone are compared case by case: their noise is the same.
-An edit is the start of every stronger one, so strengths of the method full cost one run.
+Rounds by chance are the start of a stronger edit's, so strengths of full:remask=chance cost one run.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def make(
     )
     for index in progress(range(len(work)), what):
         for names in groups:
-            strongest = max(names, key=lambda name: _last_step(variants[name]) if task == "edit" else 0)
+            strongest = max(names, key=lambda name: _last_step(variants[name]) if len(names) > 1 else 0)
             result = pipeline.result(_request(work[index], index, task, variants[strongest]))
             for name in names:
                 step = _last_step(variants[name]) if len(names) > 1 else len(result.frames) - 1
@@ -114,11 +114,12 @@ def open_tokens(pipeline: MarkovGenPipeline, request: DecodingRequest) -> np.nda
 
 
 def _sharing(variants: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """Names of edits that are steps of one run: they differ in their strength, and no random field ends them."""
+    """Names of edits that are steps of one run: by chance, of other strengths, and no random field ends them."""
     groups: dict[str, list[str]] = {}
     for name, fields in variants.items():
         same = {key: value for key, value in fields.items() if key != "strength"}
-        groups.setdefault(name if fields["method"] != "full" else json.dumps(same, sort_keys=True), []).append(name)
+        shared = fields["method"] == "full" and fields.get("remask") == "chance"
+        groups.setdefault(json.dumps(same, sort_keys=True) if shared else name, []).append(name)
     return list(groups.values())
 
 

@@ -1,6 +1,7 @@
 """What programs can call by `gradio_client` to change pictures: `/inpaint`, `/outpaint` and `/edit`.
 
-Their parameters are the fields of the requests, in their order and with their defaults.
+Their parameters are the fields of the requests, in their order and with their defaults. What has its default is not
+said: the weights, or the way to edit, may have a better one.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def change_endpoint(
         asked = signature.bind(*given).arguments
         caller = asked.pop("request")
         files = {name: _path(asked[name], cache) for name in _PICTURES if asked.get(name) is not None}
-        yield from picture_of(kind.validated(**{**asked, **files}), caller)
+        said = {name: value for name, value in asked.items() if value != kind.model_fields[name].default}
+        yield from picture_of(kind.validated(**{**said, **files}), caller)
 
     parameters = [
         *_parameters(kind),

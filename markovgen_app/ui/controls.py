@@ -9,7 +9,6 @@ from typing import Any, get_args
 import gradio as gr
 
 from markovgen_app.methods import EXPLAINED, TITLES
-from markovgen_app.picture_requests import EditRequest
 from markovgen_app.pipeline import MarkovGenPipeline
 from markovgen_app.requests import DecodingRequest, GenerateRequest
 
@@ -40,19 +39,6 @@ _FINER = {
     "super_resolution_temperature",
     "super_resolution_exit_temperature",
 }
-_NOT_IN_ROUNDS = {
-    "exit_step",
-    "super_resolution_exit_step",
-    "super_resolution_exit_temperature",
-    "order",
-    "schedule",
-    "choice_temperature",
-    "finalise",
-    "exit_temperature",
-    "guidance_ramp",
-}
-"""Fields that say nothing within the rounds of an edit, of one step each."""
-
 _FINALISE = {
     "sample": "drawn one by one",
     "argmax": "the likeliest each",
@@ -222,9 +208,7 @@ def advanced_options(
             "super_resolution_exit_temperature", "Temperature at that exit", "the field's own"
         ),
     }
-    left_out = _NOT_IN_ROUNDS if issubclass(kind, EditRequest) else set()
-    if len(pipeline.sizes) == 1:
-        left_out = left_out | _FINER
+    left_out = _FINER if len(pipeline.sizes) == 1 else set()
     return {name: make() for name, make in controls.items() if name in fields and name not in left_out}
 
 

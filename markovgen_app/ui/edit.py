@@ -10,13 +10,13 @@ from typing import Any
 
 import gradio as gr
 
-from markovgen_app.decoding.editing import STRENGTHS
+from markovgen_app.decoding.editing import MUSE_ROUND, STRENGTHS
 from markovgen_app.picture_requests import EditRequest, PictureRequest
 from markovgen_app.runtime import Runtime
 from markovgen_app.visitors import VisitorLimit
 
 from .changes import ChangeHandlers
-from .controls import QUIETLY, about, advanced_options, ask, fold, seed_control, stage_block
+from .controls import QUIETLY, about, advanced_options, ask, fold, method_choices, seed_control, stage_block
 from .easel import easel
 from .handlers import Components, Handlers, wire
 
@@ -26,7 +26,7 @@ _TITLE = (
 )
 _STRIP = "strip"
 _FITS = {"letterbox": "all of the picture", "crop": "the largest square of it"}
-_METHODS = {"full": "Full: the transformer alone", "markovgen": "MarkovGen: the random field has the last word"}
+_REMASK = {"words": "what the words speak against", "chance": "a share by chance, round by round, as Muse"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class EditHandlers(ChangeHandlers):
         request = self._request(values, {})
         if values[self.choice] != _STRIP:
             return [request]
-        request = request.with_seed()  # an edit is a part of every stronger one with the same seed
+        request = request.with_seed()
         return [request.model_copy(update={"strength": strength, "count": 1}) for strength in STRENGTHS.values()]
 
     def captions(self, requests: Sequence[PictureRequest]) -> Sequence[str]:
@@ -69,7 +69,6 @@ def edit_tab(runtime: Runtime, limit: VisitorLimit, first: Path | None, *, metad
         metadata: whether PNG files carry their settings unless the visitor says otherwise.
     """
     pipeline = runtime.pipeline
-    methods = [(text, name) for name, text in _METHODS.items() if name in pipeline.methods]
     with gr.Row(elem_id="tab-edit", elem_classes=["mg-tab", "mg-change"]):
         with gr.Column(elem_classes="mg-source"):
             parts = easel(_TITLE, "Paint over what must stay", first)
@@ -88,13 +87,21 @@ def edit_tab(runtime: Runtime, limit: VisitorLimit, first: Path | None, *, metad
             source_prompt = gr.Textbox(
                 label="What it shows now", max_lines=4, placeholder="optional", **about("source_prompt", EditRequest)
             )
-            method = gr.Radio(methods, value="full", label="Method", elem_classes="mg-method", visible=len(methods) > 1)
+            method = gr.Radio(
+                method_choices(pipeline, explained=True), value="full", label="Method", elem_classes="mg-method"
+            )
             count = gr.Radio([1, 2, 3, 4], value=1, label="Candidates", elem_classes=["mg-count", "mg-candidates"])
             fold("edit-advanced", "Advanced")
             with gr.Column(elem_id="edit-advanced", elem_classes="mg-advanced"):
                 seed = seed_control(elem_classes="mg-wide")
                 advanced = advanced_options(pipeline, ["full"], EditRequest)
-                share = gr.Number(label="Share hidden a round", step=0.01, **about("share", EditRequest))
+                remask = gr.Radio(
+                    [(text, name) for name, text in _REMASK.items()],
+                    label="Drawn anew",
+                    elem_classes="mg-wide",
+                    **about("remask", EditRequest),
+                )
+                share = gr.Number(label="Share hidden a round", step=0.01, visible=False, **about("share", EditRequest))
                 feather = gr.Number(label="Feather", precision=0, **about("feather", EditRequest))
                 fit = gr.Radio(
                     [(text, name) for name, text in _FITS.items()],
@@ -112,6 +119,7 @@ def edit_tab(runtime: Runtime, limit: VisitorLimit, first: Path | None, *, metad
         "edit": {
             "strength": strength,
             "source_prompt": source_prompt,
+            "remask": remask,
             "share": share,
             "feather": feather,
             "fit": fit,
@@ -121,6 +129,14 @@ def edit_tab(runtime: Runtime, limit: VisitorLimit, first: Path | None, *, metad
     handlers = EditHandlers("edit", runtime, limit, controls, keep, stage, head.notice, parts, preset, own)
     wire(handlers, head, method)
     parts.tokens.click(handlers.show_tokens, handlers.inputs, parts.parts, **QUIETLY)
+    usual = {advanced[name]: (advanced[name].value, of_muse) for name, of_muse in MUSE_ROUND.items()}
+
+    def suit(chosen: str) -> Components:
+        """The settings that suit a choice of what is drawn anew."""
+        return {control: values[chosen == "chance"] for control, values in usual.items()}
+
+    remask.input(suit, remask, [*usual], **QUIETLY)
+    remask.change(lambda chosen: gr.update(visible=chosen == "chance"), remask, share, **QUIETLY)
     named = json.dumps(STRENGTHS)
     preset.input(None, [preset, strength], strength, js=f"(name, now) => ({named})[name] ?? now", **QUIETLY)
     strength.input(

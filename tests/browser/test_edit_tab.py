@@ -58,8 +58,7 @@ def opening(page: Page) -> Locator:
     return tab(page).locator(".mg-opening").get_by_role("status", include_hidden=True)
 
 
-def test_one_picture_and_a_strip_at_three_strengths(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(editing, "ROUNDS", 12)  # of the app in this process: nobody has to watch 175 of them
+def test_one_picture_and_a_strip_at_three_strengths(open_page: OpenPage) -> None:
     page = open_page()
     go(page)
     tab(page).get_by_role("radio", name="Subtle").check()
@@ -84,6 +83,28 @@ def test_one_picture_and_a_strip_at_three_strengths(open_page: OpenPage, monkeyp
     strip.first.click()
     expect(strip.first).to_have_attribute("aria-pressed", "true")
     assert finished(tab(page)) == subtle
+
+
+def test_chance_brings_settings_of_its_own(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(editing, "ROUNDS", 8)  # of the app in this process: nobody has to watch 50 of them
+    page = open_page()
+    go(page)
+    tab(page).get_by_role("button", name="Advanced").click()
+    steps = tab(page).locator(".mg-field-steps").get_by_role("spinbutton")
+    guidance = tab(page).locator(".mg-field-guidance_scale").get_by_role("spinbutton")
+    share = tab(page).locator(".mg-field-share").get_by_role("spinbutton")
+    expect(share).to_be_hidden()
+    tab(page).get_by_role("radio", name=re.compile("by chance")).check()
+    expect(share).to_have_value("0.08")
+    expect(steps).to_have_value("1")
+    expect(guidance).to_have_value("4")
+    press(page, "Run")
+    finished(tab(page))
+    expect(tab(page).locator(".mg-film button")).to_have_count(4)  # rounds
+    tab(page).get_by_role("radio", name=re.compile("speak against")).check()
+    expect(share).to_be_hidden()
+    expect(steps).to_have_value("24")
+    expect(guidance).to_have_value("3")
 
 
 def test_a_picture_that_is_kept_whole(open_page: OpenPage) -> None:
@@ -156,8 +177,7 @@ def test_a_picture_of_another_size_can_be_painted_and_undone(open_page: OpenPage
     assert mask_of(tab(page))[:10, 2:20].all(), "painting keeps what is there"
 
 
-def test_leaving_what_is_painted_is_warned_of(open_page: OpenPage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(editing, "ROUNDS", 4)
+def test_leaving_what_is_painted_is_warned_of(open_page: OpenPage) -> None:
     page = open_page()
     go(page)
 

@@ -1,4 +1,4 @@
-"""Editing by words: rounds over the one loop, on a model that knows which token it wants everywhere."""
+"""Editing by words: what words speak against; and rounds over the one loop, on a model that knows what it wants."""
 
 from types import SimpleNamespace
 
@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from markovgen_app.decoding.editing import ROUNDS, STRENGTHS, EditSettings, edit, rounds_of
+from markovgen_app.decoding.editing import (
+    ROUNDS,
+    STRENGTHS,
+    EditSettings,
+    edit,
+    evidence,
+    rounds_of,
+    threshold_of,
+)
 from markovgen_app.decoding.sampler import DecodingSettings, DecodingStep
 from markovgen_app.errors import UserError
 
@@ -124,6 +132,47 @@ def test_stopping_early_costs_nothing_more() -> None:
     next(steps)
     steps.close()
     assert len(calls) == 1
+
+
+def test_words_that_say_nothing_speak_against_nothing() -> None:
+    logits = torch.randn(1, POSITIONS, CODES)
+    shifted = logits + torch.randn(1, POSITIONS, 1)  # the same distributions
+    assert evidence(shifted, logits, pictures(3), GRID).abs().max() < 1e-5
+
+
+@given(st.integers(0, 99))
+def test_evidence_is_the_mean_information_around_a_token(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    text, none = (torch.randn(1, POSITIONS, CODES, generator=generator) for _ in range(2))
+    tokens = pictures(2, seed)
+    found = evidence(text, none, tokens, GRID)
+    gain = (text.softmax(-1) / none.softmax(-1)).log()[0]  # (n, V)
+    height, width = GRID
+    for row in range(2):
+        for place in range(POSITIONS):
+            y, x = divmod(place, width)
+            near = [
+                gain[i * width + j, tokens[row, i * width + j]]
+                for i in range(max(0, y - 1), min(height, y + 2))
+                for j in range(max(0, x - 1), min(width, x + 2))
+            ]
+            assert found[row, place] == pytest.approx(float(torch.stack(near).mean()), abs=1e-4)
+
+
+def test_words_speak_against_the_part_that_they_do_not_name() -> None:
+    """The text wants token 7 on the left and says nothing of the right; the picture has 7 on half of the left."""
+    none = torch.zeros(1, 4, 6, CODES)
+    text = none.clone()
+    text[:, :, :3, WANTED] = 4
+    tokens = torch.full((1, 4, 6), 2)
+    tokens[:, :2, :3] = WANTED
+    found = evidence(text.flatten(1, 2), none.flatten(1, 2), tokens.flatten(1), GRID).view(4, 6)
+    assert (found[:1, :2] > 0.5).all() and (found[3, :3] < -0.5).all() and (found[:, 4:].abs() < 1e-5).all()
+
+
+def test_stronger_edits_draw_more_anew() -> None:
+    thresholds = [threshold_of(strength) for strength in STRENGTHS.values()]
+    assert thresholds == sorted(set(thresholds)) and thresholds[0] < 0 < thresholds[1]
 
 
 def test_strengths_are_rounds() -> None:

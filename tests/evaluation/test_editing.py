@@ -25,7 +25,8 @@ from markovgen_app.models.scorer import Detection, Reading
 from markovgen_app.pixels import to_levels
 
 SCENES = SceneDataset(0, 128, "test")
-FIELD = "markovgen:strength=0.01"
+FIELD = "markovgen:remask=chance:strength=0.01"
+ROUNDS = "full:remask=chance:strength=0.01"
 
 
 @pytest.mark.parametrize("change", ["replaced", "removed", "noun", "background"])
@@ -135,15 +136,14 @@ def test_variants_are_compared_where_they_differ_in_their_method_alone() -> None
     assert {name: others for name, others in counterparts(variants).items() if others} == pairs
 
 
-def test_by_default_every_strength_is_edited_with_and_without_the_field(monkeypatch) -> None:
+def test_by_default_every_strength_is_edited_and_the_field_meets_the_early_exit(monkeypatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(editing, "main", lambda model, task, methods, *others, **options: asked.append(methods))
     assert run_command("evaluate", "--task", "edit") == 0
     variants = editing.parse_variants(asked[0], "edit")
     pairs = {name: others for name, others in counterparts(variants).items() if others}
-    assert [variants[name]["strength"] for name in pairs] == ["0.25", "0.5", "1"]
-    for name, others in pairs.items():
-        assert variants[name]["method"] == "markovgen" and [variants[other]["method"] for other in others] == ["full"]
+    assert [fields.get("strength") for fields in variants.values()] == ["0.25", None, "1", None, None]
+    assert pairs["markovgen"] == ["full", "early-exit"]
 
 
 def test_differences_are_those_of_the_same_cases() -> None:
@@ -177,7 +177,7 @@ def test_variants_as_typed() -> None:
     assert parsed["full:strength=0.5"] == {"method": "full", "strength": "0.5"}
     assert parsed["markovgen+source"] == {"method": "markovgen", "+source": True}
     for text, task, says in (
-        ("halton", "edit", "Method must be one of full or markovgen"),
+        ("halton:remask=chance", "edit", "method must be full or markovgen, not halton"),
         ("full:strength=3", "inpaint", "Strength must be a number"),
         ("full:strength", "edit", "write options as in"),
         ("full+source", "inpaint", "Only --task edit"),
@@ -191,7 +191,7 @@ def reports():
     pipeline, found = tiny_pipeline(), {}
     for task, methods in (
         ("inpaint", "full:steps=2,markovgen:steps=2:exit_step=1"),
-        ("edit", "full:strength=0.01,full:strength=0.02,markovgen:strength=0.01,full:strength=0.01+source"),
+        ("edit", f"{ROUNDS},full:remask=chance:strength=0.02,{FIELD},full:strength=0.01+source"),
     ):
         variants = editing.parse_variants(methods, task)
         found[task] = editing.evaluate(pipeline, tiny_scorer(), task, variants, 2, draws=20)
@@ -206,7 +206,7 @@ def test_reports_hold_every_change_with_what_is_in_reach(reports) -> None:
             for name, values in rows.items():
                 assert ("model_seconds" in values) == (name not in ("tokenizer", "true pictures"))
                 compared = values.get("differences", {})
-                others = {"inpaint": [], "edit": ["full:strength=0.01"]}[task] if name == FIELD else []
+                others = {"inpaint": [], "edit": [ROUNDS]}[task] if name == FIELD else []
                 assert list(compared) == others and all("model_seconds" not in each for each in compared.values())
                 plain = {key: each for key, each in values.items() if key not in ("model_seconds", "differences")}
                 for value in [*plain.values(), *(each for other in compared.values() for each in other.values())]:
@@ -217,7 +217,7 @@ def test_reports_hold_every_change_with_what_is_in_reach(reports) -> None:
         json.dumps(report)
         lines = editing.text_table(report).splitlines()
         assert any(line.startswith("true pictures") for line in lines)
-        told = [line for line in lines if line.startswith(FIELD) and "full:strength=0.01" in line]
+        told = [line for line in lines if line.startswith(FIELD) and ROUNDS in line]
         assert len(told) == (2 if task == "edit" else 0), "one for each change"
 
 
@@ -233,7 +233,7 @@ def test_inpainting_leaves_the_outside_to_the_bit(reports) -> None:
 def test_strengths_that_share_a_run_are_what_they_are_alone() -> None:
     pipeline = tiny_pipeline()
     work = change_cases.cases(SceneDataset(0, 128, "test"), "noun", 1, pipeline.size[0])
-    variants = editing.parse_variants("full:strength=0.03,full:strength=0.06", "edit")
+    variants = editing.parse_variants("full:remask=chance:strength=0.03,full:remask=chance:strength=0.06", "edit")
     together = editing.make(pipeline, work, "edit", variants, "")
     for name, fields in variants.items():
         alone = editing.make(pipeline, work, "edit", {name: fields}, "")[name][0]

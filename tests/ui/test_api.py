@@ -45,7 +45,7 @@ def test_requests_count_as_the_work_that_they_are(runtime: Runtime) -> None:
     assert pictures_worth(runtime, usual) == 1
     assert pictures_worth(runtime, usual.model_copy(update={"steps": 1, "count": 3})) == 3, "none is less than itself"
     assert pictures_worth(runtime, GenerateRequest(prompt="an owl", steps=256)) == pytest.approx(10.3)
-    longest = EditRequest.validated(prompt="an owl", image=picture, strength=1, steps=256)
+    longest = EditRequest.validated(prompt="an owl", image=picture, strength=1, steps=256, remask="chance")
     assert pictures_worth(runtime, longest) == pytest.approx(25_600 / 25, abs=1)
     wide = OutpaintRequest.validated(prompt="an owl", image=picture, left=32, right=32)
     assert pictures_worth(runtime, wide) == pytest.approx(4, abs=2) and pictures_worth(runtime, wide) > 2
