@@ -70,6 +70,25 @@ class Geometry:
         cells = touched.reshape(rows, self.size[1] // rows, columns, self.size[0] // columns)
         return np.asarray(cells.any(axis=(1, 3)))
 
+    def pixels(self, tokens: np.ndarray) -> np.ndarray:
+        """The mask (H, W) of the picture's pixels that tokens (rows, columns) bool cover, be it in part."""
+        down, across = self._covered(1, self.grid[0]), self._covered(0, self.grid[1])
+        count = down @ tokens.astype(np.float32) @ across.T  # (H, rows) · (rows, columns) · (columns, W) -> (H, W)
+        return (count > 0).astype(np.float32)
+
+    def _covered(self, axis: int, tokens: int) -> np.ndarray:
+        """Which pixels which tokens cover along an axis, 0 across and 1 down: (pixels, tokens) of 0 and 1."""
+        first, last = self.window[axis], self.window[axis + 2]
+        start, stop = self.place[axis], self.place[axis + 2]
+        edges = start + (np.arange(first, last + 1) - first) * (stop - start) / (
+            last - first
+        )  # of pixels, in the model
+        cells = edges * tokens / self.size[axis]
+        numbers = np.arange(tokens)
+        covered = np.zeros((self.picture[axis], tokens), np.float32)
+        covered[first:last] = (cells[:-1, None] < numbers + 1) & (cells[1:, None] > numbers)
+        return covered
+
     def view(self, picture: Image.Image) -> Image.Image:
         """What the model sees of a picture."""
         x0, y0, x1, y1 = self.place

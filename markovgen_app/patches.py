@@ -31,6 +31,7 @@ class Patch:
         marked: (H, W) in [0, 1], what may change; None for all that the window shows.
         shown: (H, W) in [0, 1], how much of what is made is put into the picture; None for all of the window.
         share: of the tokens that may change, how many are made anew.
+        tokens: (rows, columns) bool of the base, which may change of those that are marked; None for all.
         number, total: which of how many passes this is, from 1.
     """
 
@@ -41,12 +42,29 @@ class Patch:
     share: float = 1.0
     number: int = 1
     total: int = 1
+    tokens: np.ndarray | None = None
 
     def open_tokens(self, size: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:
         """Tokens that may change, (n,) bool, for a model of this size and grid."""
-        if self.geometry is None or self.marked is None:
-            return np.ones(grid[0] * grid[1], dtype=bool)
-        return self.geometry.at(size, grid).tokens(self.marked).flatten()
+        is_open = np.ones(grid, dtype=bool)
+        if self.geometry is not None and self.marked is not None:
+            is_open = self.geometry.at(size, grid).tokens(self.marked)
+        if self.tokens is not None:
+            above = (np.arange(side) * own // side for side, own in zip(grid, self.tokens.shape, strict=True))
+            is_open = is_open & self.tokens[np.ix_(*above)]
+        return is_open.flatten()
+
+    def narrowed(self, tokens: np.ndarray, feather: int | None) -> Patch:
+        """The same, of whose tokens some alone may change.
+
+        Args:
+            tokens: (rows, columns) bool, of the base.
+            feather: pixels around them over which new and old picture are blended; None leaves what is shown as it is.
+        """
+        if feather is None or self.geometry is None:
+            return replace(self, tokens=tokens)
+        shown = masks.feather(self.geometry.pixels(tokens), feather)
+        return replace(self, tokens=tokens, shown=shown if self.shown is None else np.minimum(shown, self.shown))
 
     def views(self, size: tuple[int, int]) -> list[Image.Image]:
         """What the model sees of each picture, at its size."""

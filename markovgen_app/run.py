@@ -70,6 +70,9 @@ class Run:
         windows = patches(request, pipeline.size, pipeline.grid)
         patch = next(windows)
         while True:
+            if isinstance(request, EditRequest) and request.remask == "words":
+                with self._watch:
+                    patch = self._spoken_against(request, patch, texts[[0]])
             yield from self._window(patch, texts)
             with self._watch:
                 images = self._view(patch)(self._frames[-1])
@@ -178,10 +181,6 @@ class Run:
 
             return counted
 
-        if work.looks:
-            is_open = is_open & self._spoken_against(stage, texts[[0]], tokens)
-            if not is_open.any():
-                self._notes.append(_NOTHING_TO_DO)
         if isinstance(request, EditRequest) and work.rounds:
             rounds = edit(
                 logits_by(settings), tokens, mask_id, settings, work.generators, grid=stage.grid,
@@ -197,17 +196,23 @@ class Run:
         )
         return steps, min(settings.exit_step or settings.steps, max(1, unknown))
 
-    def _spoken_against(self, stage: Stage, text: TextStates, tokens: Tensor) -> Tensor:
-        """Which tokens (count, n) the words of an edit speak against, at its strength: (count, n) bool."""
-        request, pipeline = self.request, self.pipeline
-        assert isinstance(request, EditRequest), "nothing else has words against tokens that are there"
+    @torch.no_grad()
+    def _spoken_against(self, request: EditRequest, patch: Patch, text: TextStates) -> Patch:
+        """The patch, of whose tokens those alone may change that the words speak against at the edit's strength."""
+        pipeline, stage = self.pipeline, self.stages[0]
         none = pipeline.text_encoder.encode([""]).to(pipeline.device)
         both = type(text).cat([text, none])
         hidden = torch.full((2, stage.positions), stage.mask_token_id, device=pipeline.device)
-        with torch.no_grad():
-            logits = stage.model(1, pipeline.device)(hidden, both.states, both.mask, both.pooled)  # (2, n, V)
+        logits = stage.model(1, pipeline.device)(hidden, both.states, both.mask, both.pooled)  # (2, n, V)
         self._calls += 1
-        return evidence(logits[[0]], logits[[1]], tokens, stage.grid) < threshold_of(request.strength)
+        tokens = pipeline.encode(patch.views(pipeline.size)[:1])  # candidates share one picture
+        against = evidence(logits[[0]], logits[[1]], tokens, stage.grid) < threshold_of(request.strength)  # (1, n)
+        narrowed = patch.narrowed(
+            against.view(stage.grid).cpu().numpy(), request.feather if request.keep_outside else None
+        )  # (1, n) -> (rows, columns)
+        if not narrowed.open_tokens(pipeline.size, stage.grid).any():
+            self._notes.append(_NOTHING_TO_DO)
+        return narrowed
 
     def _view(self, patch: Patch) -> TokensToImages:
         def images(tokens: Tensor, rows: Sequence[int] | None = None) -> list[Image.Image]:

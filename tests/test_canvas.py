@@ -73,6 +73,24 @@ def test_a_pixel_touches_the_token_that_it_is_scaled_into(
             assert token_row * 8 < np.ceil(y1) and token_row * 8 + 8 > np.floor(y0)
 
 
+@given(SIDES, SIDES, FITS, st.integers(0, 255))
+def test_tokens_cover_the_pixels_that_are_scaled_into_them(width: int, height: int, fit: Fit, number: int) -> None:
+    geometry = choose_window((width, height), SIZE, GRID, fit)
+    tokens = np.zeros(GRID, bool)
+    tokens.flat[number] = True
+    mask = geometry.pixels(tokens)
+    assert mask.shape == (height, width) and set(np.unique(mask)) <= {0, 1}
+    row, column = divmod(number, 16)
+    left, top = geometry.to_picture(column * 8, row * 8)
+    right, bottom = geometry.to_picture(column * 8 + 8, row * 8 + 8)
+    ys, xs = np.mgrid[:height, :width]
+    over = (ys + 1 > top + 1e-6) & (ys < bottom - 1e-6) & (xs + 1 > left + 1e-6) & (xs < right - 1e-6)
+    x0, y0, x1, y1 = geometry.window
+    over &= (ys >= y0) & (ys < y1) & (xs >= x0) & (xs < x1)
+    assert np.array_equal(mask > 0, over)
+    assert not over.any() or geometry.tokens(mask)[row, column]
+
+
 def test_a_stroke_is_mirrored_with_the_picture_into_the_margins() -> None:
     geometry = choose_window((128, 64), SIZE, GRID, "letterbox")
     assert geometry.place == (0, 32, 128, 96)

@@ -180,11 +180,19 @@ def test_words_draw_anew_what_they_speak_against_and_nothing_else(pipeline: Mark
     assert changed.any() and not changed[~against].any()
     assert result.images[0].transformer_calls == result.images[0].planned_calls == 5
     assert result.notes == []
+    inside = against.view(4, 4).repeat_interleave(8, 0).repeat_interleave(8, 1).numpy()  # (32, 32)
+    away = masks.distance(inside, 32) > request.feather
+    same = (np.asarray(result.images[0].image) == np.asarray(noise(32, 32))).all(axis=2)
+    assert same[away].all() and not same[inside].all()
+    loose = pipeline.result(request.model_copy(update={"keep_outside": False}))
+    assert loose.frames[-1].equal(result.frames[-1])
+    assert loose.images[0].image.tobytes() == pipeline.to_images(result.frames[-1])[0].tobytes()
 
 
 def test_words_that_speak_against_nothing_change_nothing_and_say_so(pipeline: MarkovGenPipeline) -> None:
     result = pipeline.result(edit_by_words(strength=0.01))
     assert result.frames[-1].equal(pipeline.encode([noise(32, 32)]))
+    assert pixels(result) == [noise(32, 32).tobytes()]
     assert len(result.notes) == 1 and "raise the strength" in result.notes[0]
 
 

@@ -23,7 +23,7 @@ from markovgen_app.decoding import masks
 from markovgen_app.errors import UserError
 from markovgen_app.intake import open_mask, open_picture
 from markovgen_app.patches import PREVIEW_SIDE, Patch, patches
-from markovgen_app.picture_requests import OutpaintRequest, PictureRequest
+from markovgen_app.picture_requests import EditRequest, OutpaintRequest, PictureRequest
 from markovgen_app.pipeline import MarkovGenPipeline
 
 MAX_SIDE = 2048
@@ -186,6 +186,8 @@ def touched(pipeline: MarkovGenPipeline, request: PictureRequest) -> tuple[Image
     is_open = patch.open_tokens(pipeline.size, pipeline.grid).reshape(pipeline.grid)  # (n,) -> (rows, columns)
     count = int(is_open.sum())
     says = f"{count} of {is_open.size} tokens may change"
+    if isinstance(request, EditRequest) and request.remask == "words":
+        says = f"{says}, if the words speak against what they show"
     if not request.keep_outside:
         return _framed(patch, is_open), f"{says}; the others are drawn again from the same tokens."
     return _framed(patch, is_open), f"{says}. Pixels outside the mask and its feather stay as they are, to the bit."

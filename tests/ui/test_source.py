@@ -152,7 +152,7 @@ def test_the_tokens_that_may_change_are_framed() -> None:
     assert pixels[128:].std() < pixels[2:126, 130:254].std(), "the rest is faded"
     keep = mask_picture(np.tile(np.float32([[1, 0]]).repeat(16, axis=1), (32, 1)))
     _, says = touched(pipeline, EditRequest.validated(prompt="an owl", image=picture(32, 32), keep=keep))
-    assert says.startswith("8 of 16 tokens may change.")
+    assert says.startswith("8 of 16 tokens may change, if the words speak against what they show.")
 
 
 def test_before_stands_where_it_stays() -> None:
