@@ -168,7 +168,7 @@ def test_words_draw_anew_what_they_speak_against_and_nothing_else(pipeline: Mark
     with torch.no_grad():
         logits = pipeline.transformer(hidden, texts.states, texts.mask, texts.pooled)
     found = evidence(logits[[0]], logits[[1]], tokens, pipeline.grid)
-    strength = (float(found.median()) + 1e-4 + 1.5) / 4
+    strength = (float(found.median()) + 1e-4 + 1) / 4
     request = edit_by_words(strength=strength, temperature=4)
     first, *_ = steps = list(pipeline.run(request))
     assert isinstance(first, StepEvent) and first.label == "base 1/4"

@@ -84,9 +84,9 @@ def evidence(given_text: Tensor, given_none: Tensor, tokens: Tensor, grid: tuple
 def threshold_of(strength: float) -> float:
     """The evidence, in nats, below which an edit of a strength in (0, 1] draws a token anew.
 
-    −½ for a subtle edit, ½ for a medium, 2½ for a strong one, which draws all tokens anew that a weaker one does.
+    0 for a subtle edit, 1 for a medium, 3 for a strong one, which draws all tokens anew that a weaker one does.
     """
-    return 4 * strength - 1.5
+    return 4 * strength - 1
 
 
 def rounds_of(strength: float) -> int:
