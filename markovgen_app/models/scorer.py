@@ -73,7 +73,7 @@ class ScorerOutput:
     styles: Tensor
     presence: Tensor
     features: Tensor
-    maps: tuple[Tensor, ...]
+    maps: tuple[Tensor, ...] = ()
 
 
 class _Spatial(nn.Module):
