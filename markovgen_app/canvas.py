@@ -52,13 +52,11 @@ class Geometry:
         place = (round(x0 * across), round(y0 * down), round(x1 * across), round(y1 * down))
         return replace(self, place=place, size=size, grid=grid)
 
-    def to_model(self, x: float, y: float) -> tuple[float, float]:
-        """A point of the picture, in pixels of the model."""
-        return _mapped((x, y), self.window, self.place)
-
     def to_picture(self, x: float, y: float) -> tuple[float, float]:
         """A point of the model's picture, in pixels of the picture."""
-        return _mapped((x, y), self.place, self.window)
+        x0, y0, x1, y1 = self.place
+        left, top, right, bottom = self.window
+        return left + (x - x0) * (right - left) / (x1 - x0), top + (y - y0) * (bottom - top) / (y1 - y0)
 
     def tokens(self, mask: np.ndarray) -> np.ndarray:
         """The tokens (rows, columns) that a mask (H, W) of the picture touches, be it with a single pixel."""
@@ -105,15 +103,6 @@ class Geometry:
     def _margins(self) -> tuple[tuple[int, int], tuple[int, int]]:
         x0, y0, x1, y1 = self.place
         return (y0, self.size[1] - y1), (x0, self.size[0] - x1)
-
-
-def _mapped(point: tuple[float, float], old: Box, new: Box) -> tuple[float, float]:
-    """A point, from the coordinates in which a box is `old` to those in which it is `new`."""
-    x, y = (
-        new[axis] + (point[axis] - old[axis]) * (new[axis + 2] - new[axis]) / (old[axis + 2] - old[axis])
-        for axis in (0, 1)
-    )
-    return x, y
 
 
 def _shares(start: int, stop: int, parts: int) -> list[tuple[int, int]]:

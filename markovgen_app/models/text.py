@@ -204,19 +204,17 @@ class TextEncoder:
         """Word pieces of a prompt, [CLS] and [SEP] included; more than `max_length` are not read."""
         return len(self.tokenizer(prompt, truncation=False, verbose=False).input_ids)
 
-    def similar(self, word: str, candidates: Sequence[str], k: int = 3) -> list[str]:
-        """The k candidates nearest to a word by the cosine of their pooled states, nearest first."""
-        if not candidates:
-            return []
-        return self.nearest(word, candidates, self.embed(candidates), k)
-
     def embed(self, words: Sequence[str]) -> Tensor:
         """Pooled states of length one, (len(words), 384)."""
         blocks = [self.encode(words[start : start + 64]).pooled for start in range(0, len(words), 64)]
         return F.normalize(torch.cat(blocks), dim=-1)
 
     def nearest(self, word: str, candidates: Sequence[str], embedded: Tensor, k: int = 3) -> list[str]:
-        """`similar` with the candidates' states, (len(candidates), 384) by `embed`, already at hand."""
+        """The k candidates nearest to a word by the cosine of their pooled states, nearest first.
+
+        Args:
+            embedded: the candidates' states, (len(candidates), 384) by `embed`.
+        """
         scores = embedded @ self.embed([word])[0]  # (len(candidates),)
         return [candidates[index] for index in scores.topk(min(k, len(candidates))).indices.tolist()]
 

@@ -60,11 +60,17 @@ def test_prompts_are_cut_at_the_longest_length() -> None:
     assert text_encoder().encode([long]).mask.shape == (1, 64)
 
 
-def test_words_that_are_close_are_found() -> None:
-    assert text_encoder().similar("automobile", ["dog", "car", "pizza", "castle"], 1) == ["car"]
-    assert text_encoder().similar("puppy", ["pizza", "dog", "cat"], 2) == ["dog", "cat"]
-    assert text_encoder().similar("puppy", [], 2) == []
-    assert len(text_encoder().similar("puppy", ["dog"], 5)) == 1
+@pytest.mark.parametrize(
+    ("word", "candidates", "k", "found"),
+    [
+        ("automobile", ["dog", "car", "pizza", "castle"], 1, ["car"]),
+        ("puppy", ["pizza", "dog", "cat"], 2, ["dog", "cat"]),
+        ("puppy", ["dog"], 5, ["dog"]),
+    ],
+)
+def test_words_that_are_close_are_found(word: str, candidates: list[str], k: int, found: list[str]) -> None:
+    encoder = text_encoder()
+    assert encoder.nearest(word, candidates, encoder.embed(candidates), k) == found
 
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 5)), min_size=1, max_size=4))
