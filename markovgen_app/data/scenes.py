@@ -175,7 +175,8 @@ def _different(generator: np.random.Generator, nouns: tuple[Noun, ...], count: i
 
 
 def _draw_scene(generator: np.random.Generator, nouns: tuple[Noun, ...], layout: str) -> Scene:
-    style = _choose(generator, STYLES) if generator.random() < 0.22 and layout in ("single", "pair", "count") else None
+    styled = generator.random() < 0.22 and layout in ("single", "pair", "count", "empty")
+    style = _choose(generator, STYLES) if styled else None
     scenery = _choose(generator, BACKGROUNDS)
     relation = place = None
 
@@ -227,7 +228,7 @@ def _draw_scene(generator: np.random.Generator, nouns: tuple[Noun, ...], layout:
         centres = [(x, y) for y in (0.27, 0.73) for x in (0.27, 0.73)]
         objects = [thing(x, y, 7, name) for (x, y), name in zip(centres, names, strict=True)]
     else:
-        objects, style = [], None
+        objects = []
     return Scene(tuple(objects), scenery, int(generator.integers(VARIANTS)), style, layout, relation, place)
 
 
@@ -254,7 +255,7 @@ def _caption(scene: Scene, generator: np.random.Generator) -> str:
     items = scene.objects
     if scene.layout == "empty":
         scenery = _choose(generator, (f"nothing {where}", f"an empty scene {where}", f"just the background, {where}"))
-        return scenery
+        return _choose(generator, STYLES[scene.style]).format(scenery) if scene.style else scenery
     if scene.layout == "single":
         what = _phrase(items[0], generator)
         if scene.place:

@@ -194,6 +194,7 @@ def test_every_layout_background_and_style_occurs():
     assert {s.layout for s in scenes} == set(LAYOUTS)
     assert {s.background for s in scenes} == set(BACKGROUNDS)
     assert {s.style for s in scenes} == {None, *STYLES}
+    assert {s.style for s in scenes if s.layout == "empty"} > {None}
 
 
 def test_layouts_are_as_frequent_as_asked_for():
