@@ -47,7 +47,7 @@ class DecodingRequest(BaseModel):
         le=256,
         description="stop after this step k; the random field's own, or three quarters of the steps, if not given",
     )
-    guidance_scale: float = Field(default=3.0, ge=0, le=30, description="how strongly the text pulls; 1 is no guidance")
+    guidance_scale: float = Field(default=2.0, ge=0, le=30, description="how strongly the text pulls; 1 is no guidance")
     guidance_ramp: bool = Field(default=True, description="ramp the guidance up over the steps, as Muse does")
     temperature: float = Field(default=0.5, ge=0, le=10, description="of the token draws; 0 takes the likeliest token")
     exit_temperature: float | None = Field(

@@ -65,7 +65,7 @@ class DecodingSettings:
     steps: int = 24
     exit_step: int | None = None
     schedule: str = "cosine"
-    guidance_scale: float = 3.0
+    guidance_scale: float = 2.0
     guidance_ramp: bool = True
     temperature: float = 0.5
     choice_temperature: float = 1.0

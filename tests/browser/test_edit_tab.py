@@ -104,7 +104,7 @@ def test_chance_brings_settings_of_its_own(open_page: OpenPage, monkeypatch: pyt
     tab(page).get_by_role("radio", name=re.compile("speak against")).check()
     expect(share).to_be_hidden()
     expect(steps).to_have_value("24")
-    expect(guidance).to_have_value("3")
+    expect(guidance).to_have_value("2")
 
 
 def test_a_picture_that_is_kept_whole(open_page: OpenPage) -> None:
