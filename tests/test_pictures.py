@@ -58,7 +58,7 @@ def test_settings_come_back(prompt: str, steps: int, guidance: float, top_k: int
 def test_people_can_read_the_settings_too() -> None:
     with Image.open(io.BytesIO(picture("ein Bär 🐻").png())) as loaded:
         assert loaded.info["parameters"].startswith("ein Bär 🐻\n")
-        assert "guidance scale: 3.0" in loaded.info["parameters"]
+        assert "guidance scale: 2.0" in loaded.info["parameters"]
 
 
 def test_settings_can_be_left_out() -> None:

@@ -55,7 +55,7 @@ def test_the_bases_pictures_of_a_ladder_are_kept_to_be_enlarged():
 
 def test_loops_are_told_apart_by_what_the_weights_settle_too():
     pipeline = tiny_pipeline()
-    methods = generation.parse_methods("full,early-exit,early-exit:guidance_scale=3,early-exit:guidance_scale=4.5")
+    methods = generation.parse_methods("full,early-exit,early-exit:guidance_scale=2,early-exit:guidance_scale=4.5")
     assert list(generation.exits_of_full(pipeline, methods)) == list(methods)[:3]
     pipeline.defaults = amused_defaults()
     assert pipeline.defaults["guidance_scale"] == 4.5
