@@ -36,6 +36,12 @@ _HELD_OUT_ONE_IN = 24  # share of combinations that goes to each of "test" and "
 Layout = Literal["single", "pair", "count", "row", "grid", "empty"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 _LAYOUT_SHARES = (0.50, 0.25, 0.08, 0.06, 0.07, 0.04)
+
+STYLED = 0.22
+"""Share of the scenes that are drawn in a style, if their layout can be."""
+
+TINTED = 0.1
+"""Share of the objects that are in a colour which is not their own."""
 RELATIONS = ("next to", "left of", "right of", "above", "below")
 _NUMBERS = {2: "two", 3: "three", 4: "four"}
 PLACES: dict[str, tuple[float, float]] = {
@@ -116,6 +122,8 @@ class SceneDataset:
         vocabulary: "frequent" (the first nouns of the table) or "full".
         layout_shares: how frequent layouts are among each other, each from 0; those not named stay as they are.
         open_backgrounds: share of captions that say nothing of the background, as in "a panda": any will do.
+        styled: share of the scenes that are drawn in a style; rows and grids never are.
+        tinted: share of the objects that are in a colour which is not their own.
 
     Raises:
         ValueError: no such split, vocabulary or layout, shares below 0 or all 0, or a share that is not within 0 … 1.
@@ -129,15 +137,18 @@ class SceneDataset:
         vocabulary: Vocabulary = "frequent",
         layout_shares: Mapping[Layout, float] | None = None,
         open_backgrounds: float = 0.0,
+        styled: float = STYLED,
+        tinted: float = TINTED,
     ) -> None:
         if split not in _SPLITS or vocabulary not in VOCABULARIES:
             raise ValueError(f"split is one of {_SPLITS}, vocabulary one of {tuple(VOCABULARIES)}")
         shares = dict(zip(LAYOUTS, _LAYOUT_SHARES, strict=True)) | dict(layout_shares or {})
         if tuple(shares) != LAYOUTS or min(shares.values()) < 0 or not any(shares.values()):
             raise ValueError(f"layout_shares are from 0, not all 0, of {', '.join(LAYOUTS)}")
-        if not 0 <= open_backgrounds <= 1:
-            raise ValueError(f"open_backgrounds is a share from 0 to 1, not {open_backgrounds}")
-        self.open_backgrounds = open_backgrounds
+        for name, share in {"open_backgrounds": open_backgrounds, "styled": styled, "tinted": tinted}.items():
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} is a share from 0 to 1, not {share}")
+        self.open_backgrounds, self.styled, self.tinted = open_backgrounds, styled, tinted
         self._shares = np.array(list(shares.values()))
         if split != "train":
             self._shares[LAYOUTS.index("empty")] = 0
@@ -150,7 +161,7 @@ class SceneDataset:
         generator = np.random.default_rng((self.seed, _SPLITS.index(self.split), index))
         layout = LAYOUTS[int(generator.choice(len(LAYOUTS), p=self._shares / self._shares.sum()))]
         while True:
-            scene = _draw_scene(generator, self.nouns, layout)
+            scene = _draw_scene(generator, self.nouns, layout, self.styled, self.tinted)
             if combination_splits(scene) == {self.split}:
                 if scene.objects and self.open_backgrounds:
                     scene = replace(scene, says_background=bool(generator.random() >= self.open_backgrounds))
@@ -174,14 +185,16 @@ def _different(generator: np.random.Generator, nouns: tuple[Noun, ...], count: i
     return [nouns[int(i)].name for i in generator.choice(len(nouns), count, replace=False)]
 
 
-def _draw_scene(generator: np.random.Generator, nouns: tuple[Noun, ...], layout: str) -> Scene:
-    styled = generator.random() < 0.22 and layout in ("single", "pair", "count", "empty")
-    style = _choose(generator, STYLES) if styled else None
+def _draw_scene(
+    generator: np.random.Generator, nouns: tuple[Noun, ...], layout: str, styled: float, tinted: float
+) -> Scene:
+    has_style = generator.random() < styled and layout in ("single", "pair", "count", "empty")
+    style = _choose(generator, STYLES) if has_style else None
     scenery = _choose(generator, BACKGROUNDS)
     relation = place = None
 
     def thing(x: float, y: float, cells: int, noun: str | None = None) -> SceneObject:
-        colour = _choose(generator, COLOURS) if generator.random() < 0.1 else None
+        colour = _choose(generator, COLOURS) if generator.random() < tinted else None
         left, top = (min(max(round(LATTICE * each - cells / 2), 0), LATTICE - cells) for each in (x, y))
         return SceneObject(
             noun=noun or _choose(generator, nouns).name,

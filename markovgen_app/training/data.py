@@ -17,7 +17,7 @@ from ..checkpoint import is_hub_id
 from ..data.folder import FolderDataset
 from ..data.hub import Columns, HubDataset
 from ..data.own import Split
-from ..data.scenes import Layout, SceneDataset, Vocabulary
+from ..data.scenes import STYLED, TINTED, Layout, SceneDataset, Vocabulary
 from ..errors import UserError
 from ..pixels import stacked, to_pixels
 from .loop import LoopConfig
@@ -55,6 +55,8 @@ class PicturesConfig(LoopConfig):
     open_backgrounds: float = Field(
         0, ge=0, le=1, description="share of the scenes' captions that say nothing of the background"
     )
+    styled: float = Field(STYLED, ge=0, le=1, description="share of the scenes that are drawn in a style")
+    tinted: float = Field(TINTED, ge=0, le=1, description="share of the objects in a colour that is not their own")
 
 
 def open_pictures(config: PicturesConfig, size: int, split: Split, seed: int | None = None) -> Pictures:
@@ -69,8 +71,12 @@ def open_pictures(config: PicturesConfig, size: int, split: Split, seed: int | N
     """
     seed = config.seed if seed is None else seed
     if config.data is None:
-        shares = config.layout_shares if split == "train" else None
-        return SceneDataset(seed, size, split, config.vocabulary, shares, config.open_backgrounds)
+        if split != "train":
+            return SceneDataset(seed, size, split, config.vocabulary, None, config.open_backgrounds)
+        return SceneDataset(
+            seed, size, split, config.vocabulary, config.layout_shares, config.open_backgrounds, config.styled,
+            config.tinted,
+        )  # fmt: skip
     folder = Path(config.data).expanduser()
     if folder.is_dir() and not any(folder.rglob("*.parquet")):
         return FolderDataset(folder, seed, size, split)

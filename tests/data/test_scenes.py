@@ -294,3 +294,12 @@ def test_what_objects_cover_holds_everything_that_they_draw(index):
     assert not (cells & ~inside).any()
     area = sum(round(16 * item.size) ** 2 for item in scene.objects)
     assert inside.sum() == area
+
+
+def test_shares_of_styles_and_tints_are_met_and_checked():
+    scenes = [SceneDataset(1, styled=0.6, tinted=0.4).scene(index) for index in range(600)]
+    styled = [scene.style is not None for scene in scenes if scene.layout not in ("row", "grid")]
+    tinted = [item.colour is not None for scene in scenes for item in scene.objects if scene.layout != "count"]
+    assert 0.5 < np.mean(styled) < 0.7 and 0.34 < np.mean(tinted) < 0.46
+    with pytest.raises(ValueError, match="tinted is a share from 0 to 1"):
+        SceneDataset(tinted=1.2)
