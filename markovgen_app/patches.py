@@ -81,9 +81,14 @@ class Patch:
 
     def _with(self, picture: Image.Image, made: Image.Image) -> Image.Image:
         assert self.geometry is not None
-        changed = self.geometry.at(made.size, self.geometry.grid).put_back(made, picture)
+        geometry = self.geometry.at(made.size, self.geometry.grid)
         if self.shown is None:
-            return changed
+            return geometry.put_back(made, picture)
+        known = ~self.open_tokens(geometry.size, geometry.grid).reshape(geometry.grid)  # (n,) -> (rows, columns)
+        factor = made.height // geometry.grid[0]
+        known = known.repeat(factor, axis=0).repeat(factor, axis=1)  # (rows, columns) -> (H, W)
+        level = masks.evened(np.asarray(geometry.view(picture)), np.asarray(made), known, factor)
+        changed = geometry.put_back(Image.fromarray(level), picture)
         return Image.fromarray(masks.paste_back(np.asarray(picture), np.asarray(changed), self.shown))
 
     @cached_property

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 from markovgen_app.errors import UserError
 
@@ -17,6 +19,10 @@ MAX_REACH = 256
 
 TOUCHED = 1 / 16
 """Level from which a pixel of a soft mask counts: below is the noise of lossy files."""
+
+_BOXES = 3  # means over squares, one after another, that come close to a bell
+_TOO_FEW = 0.1  # share of known pixels under a bell, below which a wider one is believed rather
+_NOTHING = 1e-6
 
 
 def harden(mask: np.ndarray, threshold: float = 0.5) -> np.ndarray:
@@ -173,6 +179,43 @@ def paste_back(original: np.ndarray, made: np.ndarray, shown: np.ndarray) -> np.
     old, new = original[place].astype(np.float32), made[place].astype(np.float32)  # (pixels that change, 3)
     pasted[place] = np.rint(old + shown[place, None] * (new - old)).astype(np.uint8)
     return pasted
+
+
+def evened(original: np.ndarray, made: np.ndarray, known: np.ndarray, reach: int) -> np.ndarray:
+    """What was made, less the error in colour that it shows around: a plain wall that comes back a shade darker would
+    leave a pale or dark patch wherever a part of it is put into the picture.
+
+    The error is measured where the original is known, and spread from there over what is not: by bells of `reach`
+    pixels near the border, of twice that further in, and so on (as pull and push of Gortler et al., 1996, fill holes).
+
+    Args:
+        original, made: (H, W, 3) uint8.
+        known: (H, W) bool, where both show the same thing.
+        reach: in pixels, at least 1.
+
+    Returns:
+        (H, W, 3) uint8; what was made, if nothing is known.
+    """
+    weight = torch.from_numpy(known).float().unsqueeze(0)  # (H, W) -> (1, H, W)
+    error = torch.from_numpy(original.astype(np.float32) - made).permute(2, 0, 1)  # (H, W, 3) -> (3, H, W)
+    measured = torch.cat([error * weight, weight]).unsqueeze(0)  # (4, H, W) -> (1, 4, H, W)
+    scales = max(1, int(np.ceil(np.log2(max(known.shape) / reach))))
+    level = torch.zeros_like(error)
+    for scale in reversed(range(scales)):
+        spread, total = _blurred(measured, reach << scale)[0].split([3, 1])  # (1, 4, H, W) -> (3, H, W), (1, H, W)
+        level = torch.lerp(level, spread / total.clamp_min(_NOTHING), total / (total + _TOO_FEW))
+    return np.rint(made + level.permute(1, 2, 0).numpy()).clip(0, 255).astype(np.uint8)
+
+
+def _blurred(maps: Tensor, reach: int) -> Tensor:
+    """Maps (B, C, H, W) under a bell: means over a square of 2 · reach + 1 pixels, one after another."""
+    for _ in range(_BOXES):
+        for axis in ((1, 0), (0, 1)):
+            sides, margins = (tuple(most * each for each in axis) for most in (2 * reach, reach))
+            maps = nn.functional.avg_pool2d(
+                maps, (sides[0] + 1, sides[1] + 1), stride=1, padding=margins, count_include_pad=False
+            )
+    return maps
 
 
 def _check_reach(name: str, pixels: int, lowest: int) -> None:

@@ -81,6 +81,30 @@ def test_pasting_back_needs_one_size() -> None:
         masks.paste_back(picture, picture, np.zeros((4, 5), dtype=np.float32))
 
 
+def test_a_wall_that_comes_back_darker_leaves_no_patch() -> None:
+    wall = np.full((96, 96, 3), (250, 250, 240), dtype=np.uint8)
+    darker = wall - np.array([6, 3, 0], dtype=np.uint8)
+    known = np.ones((96, 96), dtype=bool)
+    known[40:56, 40:56] = False
+    level = masks.evened(wall, darker, known, 8).astype(int)
+    assert np.abs(level - wall).max() <= 1, "a small hole is level throughout"
+    known[16:80, 16:80] = False
+    level = masks.evened(wall, darker, known, 8).astype(int)
+    assert np.abs(level - wall).max() <= 2, "and so is a large one"
+    assert np.abs(np.diff(level, axis=0)).max() <= 1, "with no edge in it"
+
+
+@given(pictures())
+def test_what_was_made_stays_where_the_model_makes_no_error_or_nothing_is_known(
+    drawn: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    old, new, mask = drawn
+    outside = mask == 0
+    right = np.where(outside[..., None], old, new)
+    assert np.array_equal(masks.evened(old, right, outside, 2), right)
+    assert np.array_equal(masks.evened(old, new, np.zeros_like(outside), 2), new)
+
+
 @given(HARD, st.integers(1, 8))
 def test_a_cell_is_touched_exactly_if_it_holds_a_marked_pixel(mask: np.ndarray, side: int) -> None:
     height, width = mask.shape
