@@ -9,7 +9,9 @@ PYTHON ?= $(shell for python in python3 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$python && break; done)
 HOST ?= $(or $(MARKOVGEN_HOST),127.0.0.1)
 PORT ?= $(or $(MARKOVGEN_PORT),7860)
-PYTEST_ARGS ?= -n auto --dist worksteal
+# One more than there are cores: browser tests wait a lot.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+PYTEST_ARGS ?= -n $(WORKERS) --dist worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .PHONY: run test setup system-packages clean
