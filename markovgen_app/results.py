@@ -1,6 +1,6 @@
-"""The measured quality that comes with the project, as one table: README.md and the About tab show the same figures.
+"""The measured quality that comes with the project, as tables: README.md, docs and the About tab show the same figures.
 
-`markovgen evaluate … --out assets/results/quality.json` makes the file; the command is kept in it.
+`markovgen evaluate … --out assets/results/quality.json` makes a file; the command is kept in it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,14 @@ from typing import Any
 FOLDER = Path(__file__).parents[1] / "assets" / "results"
 QUALITY = "quality.json"
 HEAD = ("method", "transformer calls", "model seconds", "scene-FD ↓", "objects ↑", "backgrounds ↑", "prompts right ↑")
+EDITS = ("inpaint.json", "edit.json")
+EDITS_HEAD = ("", "method", "seen as asked ↑", "background ↑", "outside exact", "seam ratio", "model seconds")
+_CHANGES = {
+    "replaced": "inpaint: another object",
+    "removed": "inpaint: no object",
+    "noun": "edit: another object",
+    "background": "edit: another background",
+}
 _MEASURES = ("object_accuracy", "background_accuracy", "prompt_accuracy")
 
 
@@ -54,6 +62,39 @@ def markdown(results: Results) -> str:
     lines = [HEAD, ("---",) * len(HEAD), *results.rows]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     return f"{table}\n\n{results.note}\nMeasured by `{results.command}`."
+
+
+def edits_markdown(folder: Path = FOLDER) -> str | None:
+    """The table of edits against the truth for docs/editing.md; None where one of them was not measured."""
+    if not all((folder / name).is_file() for name in EDITS):
+        return None
+    reports = [json.loads((folder / name).read_text()) for name in EDITS]
+    rows = [
+        (_CHANGES[change], *_edit_row(name, values))
+        for report in reports
+        for change, methods in report["changes"].items()
+        for name, values in methods.items()
+    ]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in [EDITS_HEAD, ("---",) * len(EDITS_HEAD), *rows])
+    measured = " and ".join(f"`{report['command']}` ({report['images']} cases a change)" for report in reports)
+    return f"{table}\n\nMeasured by {measured}."
+
+
+def _edit_row(name: str, values: dict[str, Any]) -> tuple[str, ...]:
+    found = values["empty" if "empty" in values else "object"]
+    seconds = values.get("model_seconds")
+    return (
+        name,
+        _share(found),
+        _share(values["background"]),
+        _plain_share(values.get("outside_exact")),
+        "–" if "seam_ratio" not in values else f"{values['seam_ratio']['value']:.2f}",
+        "–" if seconds is None else f"{seconds:.2f}",
+    )
+
+
+def _plain_share(measure: dict[str, float] | None) -> str:
+    return "–" if measure is None else f"{measure['value']:.0%}".replace("%", " %")
 
 
 def _row(name: str, values: dict[str, Any]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from markovgen_app.results import HEAD, load_results, markdown
+from markovgen_app.results import EDITS_HEAD, HEAD, edits_markdown, load_results, markdown
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,3 +63,26 @@ def test_nothing_measured_is_no_table(tmp_path: Path) -> None:
 def test_the_readme_shows_the_measured_table() -> None:
     results, readme = load_results(), (ROOT / "README.md").read_text()
     assert "held-out prompts" not in readme if results is None else markdown(results) in readme
+
+
+def test_edits_are_one_table_with_their_commands(tmp_path: Path) -> None:
+    shared = {"background": measure(0.95, 0.01), "model_seconds": 1.234}
+    exact = {"outside_exact": measure(1, 0), "seam_ratio": measure(1.391, 0.1)}
+    inpaint = {"removed": {"full": {"empty": measure(0.91, 0.02), **shared, **exact}}}
+    edit = {"noun": {"full": {"object": measure(0.8, 0.05), **shared}}}
+    assert edits_markdown(tmp_path) is None
+    for name, changes in (("inpaint", inpaint), ("edit", edit)):
+        report = {"images": 300, "changes": changes, "command": f"markovgen evaluate --task {name}"}
+        (tmp_path / f"{name}.json").write_text(json.dumps(report))
+    table = edits_markdown(tmp_path)
+    assert table is not None
+    head, _, removed, noun, _, last = table.splitlines()
+    assert head.count("|") == removed.count("|") == noun.count("|") == len(EDITS_HEAD) + 1
+    assert "inpaint: no object | full | 91.0 % (89.0 % … 93.0 %)" in removed and "| 100 % | 1.39 | 1.23 |" in removed
+    assert "edit: another object | full | 80.0 %" in noun and "| – | – | 1.23 |" in noun
+    assert "`markovgen evaluate --task edit` (300 cases a change)" in last
+
+
+def test_the_docs_show_the_measured_edits() -> None:
+    table, docs = edits_markdown(), (ROOT / "docs/editing.md").read_text()
+    assert table is not None and table in docs
