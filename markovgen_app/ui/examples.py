@@ -32,11 +32,11 @@ FOLDER = Path(__file__).parents[2] / "assets" / "examples"
 STEPS = "steps.png"
 _COMPARISONS = (
     ("two pizzas", 6),
-    ("a panda next to a pizza on a brick wall", 2),
+    ("a panda next to a pizza on a brick wall", 6),
     ("four frogs on the ocean", 1),
 )
 _PICTURES = (
-    ("a panda next to a pizza on a brick wall", 2),
+    ("a panda next to a pizza on a brick wall", 6),
     ("three foxes in the desert", 1),
     ("a tiger above a television in the living room", 1),
 )
