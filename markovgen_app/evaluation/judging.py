@@ -39,7 +39,7 @@ BATCH = 32
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What the scorer saw in M pictures: readings, and features (M, F)."""
+    """What the scorer saw in M pictures: readings, and features (M, F), of their parts where they are finer than it."""
 
     readings: list[Reading]
     features: np.ndarray
@@ -89,14 +89,36 @@ def to_pixels(pictures: Sequence[Image.Image | np.ndarray], size: int, device: t
 
 @torch.no_grad()
 def look(scorer: Scorer, pictures: Sequence[Image.Image | np.ndarray]) -> Seen:
-    """Show pictures to the scorer."""
+    """Show pictures to the scorer.
+
+    What is in them it reads at its own size, larger ones averaged down. So that what only the larger ones show counts
+    as well, their features are the mean of those of their parts, each as large as the scorer's pictures.
+    """
+    size = scorer.config.size
     readings: list[Reading] = []
     features = []
     for start in range(0, len(pictures), BATCH):
-        output = scorer(to_pixels(pictures[start : start + BATCH], scorer.config.size, scorer.device))
+        batch = pictures[start : start + BATCH]
+        output = scorer(to_pixels(batch, size, scorer.device))
         readings += scorer.readings(output)
-        features.append(output.features.float().cpu().numpy())
+        of_each = output.features.float().cpu().numpy()
+        for row, picture in enumerate(batch):
+            if len(cut := parts(picture, size)) > 1:
+                seen = [
+                    scorer(to_pixels(cut[at : at + BATCH], size, scorer.device)).features.float().cpu().numpy()
+                    for at in range(0, len(cut), BATCH)
+                ]
+                of_each[row] = np.concatenate(seen).mean(axis=0)
+        features.append(of_each)
     return Seen(readings, np.concatenate(features))
+
+
+def parts(picture: Image.Image | np.ndarray, size: int) -> list[np.ndarray]:
+    """Squares of `size` pixels that cover a square picture, as few as do, row by row; itself if it is no larger."""
+    whole = np.asarray(picture)
+    side = whole.shape[0]
+    corners = np.linspace(0, max(0, side - size), -(-side // size)).round().astype(int)
+    return [np.ascontiguousarray(whole[top : top + size, left : left + size]) for top in corners for left in corners]
 
 
 @torch.no_grad()

@@ -306,6 +306,39 @@ class KernelReference:
         return self.scale * (own + self.within - 2 * cross)
 
 
+class UnbiasedKernelReference:
+    """KID (Bińkowski et al., ICLR 2018, arXiv 1801.01401) to one fixed set of real pictures, times 1000.
+
+    The squared MMD with kernel (x · y / F + 1)³, pairs of a picture with itself left out: it is near 0, above or below,
+    for pictures that are as good as real ones, however few there are, which a Fréchet distance is not. So quotients
+    of it say how much nearer one method is than another.
+
+    Args:
+        features: (M, F) of the real pictures.
+    """
+
+    def __init__(self, features: np.ndarray) -> None:
+        self.features = np.asarray(features, dtype=np.float64)
+        self.within = float(self._within(self.features, np.full((1, len(features)), 1 / len(features)))[0])
+
+    def resampled(self, features: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Distances (R,) of features (M, F) under weights (R, M), each row of which sums to one."""
+        features = np.asarray(features, dtype=np.float64)
+        cross = weights @ _cubic(features, self.features).mean(axis=1)
+        return 1000 * (self._within(features, weights) + self.within - 2 * cross)
+
+    @staticmethod
+    def _within(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        kernel = _cubic(features, features)
+        squares = np.square(weights)
+        pairs = np.einsum("rm,rm->r", weights @ kernel, weights) - squares @ np.diagonal(kernel)
+        return pairs / (1 - squares.sum(axis=1)).clip(1e-12)  # one picture drawn every time has no pairs: 0
+
+
+def _cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return (x @ y.T / x.shape[1] + 1) ** 3
+
+
 def over_pictures(weights: np.ndarray, seeds: int) -> np.ndarray:
     """Weights (R, P) of prompts as weights (R, seeds · P) of pictures that lie seed by seed."""
     return np.tile(weights, (1, seeds)) / seeds

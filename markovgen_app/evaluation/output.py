@@ -28,6 +28,7 @@ _COMPARED = {
     "style": "style_accuracy",
     "scene-FD": "scene_fd",
     "CMMD": "cmmd",
+    "KID": "kid",
     "bigrams": "bigram_divergence",
 }
 """Columns of what methods are compared by."""
@@ -155,13 +156,13 @@ def text_table(report: Mapping[str, Any]) -> str:
     ]
     if any(values["size"] > report["scorer_size"] for values in report["methods"].values()):
         lines.append(
-            f"The scorer judges at {report['scorer_size']} px: larger pictures are averaged down to that, and what only"
-            " they show does not count."
+            f"The scorer reads pictures at {report['scorer_size']} px: what larger ones show is read from them averaged"
+            " down, distances are of what it sees in their parts, as fine as they are."
         )
     if enlarged:
         lines.append(
             f"The scene-FD of {enlarged['method']} is {cell(enlarged['scene_fd_share'])} times that of its own"
-            f" {enlarged['from']} px pictures enlarged by Lanczos' filter."
+            f" {enlarged['from']} px pictures enlarged by Lanczos' filter, its KID {cell(enlarged['kid_share'])} times."
         )
     if found := report.get("reconstruction"):
         lines.append(

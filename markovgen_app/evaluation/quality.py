@@ -42,6 +42,7 @@ class Reference:
     grid: tuple[int, int]
     frechet: metrics.FrechetReference
     kernel: metrics.KernelReference
+    unbiased: metrics.UnbiasedKernelReference
     bigrams: Tensor
     groups: Tensor
 
@@ -77,7 +78,8 @@ def reference_for(
     bigrams = torch.stack(
         [metrics.bigram_counts(part.long(), grid, groups).sum(dim=0) for part in stored["tokens"].split(256)]
     ).sum(dim=0)  # (2, K²)
-    return Reference(grid, metrics.FrechetReference(values), metrics.KernelReference(values), bigrams, groups)
+    distances = metrics.FrechetReference(values), metrics.KernelReference(values)
+    return Reference(grid, *distances, metrics.UnbiasedKernelReference(values), bigrams, groups)
 
 
 def quality(
@@ -104,8 +106,13 @@ def quality(
     fd_draws = metrics.distances(reference.frechet, seen.features, weights_of_pictures)
     kernel = float(reference.kernel.resampled(seen.features, equal)[0])
     kernel_draws = reference.kernel.resampled(seen.features, weights_of_pictures)
-    table: dict[str, Any] = {"scene_fd": metrics.centred(fd, fd_draws), "cmmd": metrics.centred(kernel, kernel_draws)}
-    resampled = {"scene_fd": fd_draws, "cmmd": kernel_draws}
+    unbiased = reference.unbiased.resampled(seen.features, np.concatenate([equal, weights_of_pictures]))  # (1 + R,)
+    table: dict[str, Any] = {
+        "scene_fd": metrics.centred(fd, fd_draws),
+        "cmmd": metrics.centred(kernel, kernel_draws),
+        "kid": metrics.centred(float(unbiased[0]), unbiased[1:]),
+    }
+    resampled = {"scene_fd": fd_draws, "cmmd": kernel_draws, "kid": unbiased[1:]}
     if tokens is not None:
         counts = metrics.bigram_counts(tokens, reference.grid, reference.groups)  # (M, 2, K²)
         mixed = torch.from_numpy(np.concatenate([equal, weights_of_pictures])).float()  # (1 + R, M)

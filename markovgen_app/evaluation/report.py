@@ -37,7 +37,7 @@ from .generation import (
     parse_seeds,
     picture_of,
 )
-from .judging import encode, load_scorer, look, scenes_for
+from .judging import ACCURACIES, encode, load_scorer, look, scenes_for
 from .kept import Kept
 from .output import command_line, pairs_sheet, plain, sheet, text_table, write_report
 from .quality import REFERENCES, quality, reconstruction, reference_for
@@ -129,7 +129,7 @@ def evaluate(
                     table[name][key]["value"] - table[other][key]["value"], drawn - resampled[other][key]
                 )
                 for key, drawn in resampled[name].items()
-                if grids[name] == grids[other] or key != "bigram_divergence"  # larger grids have more neighbours
+                if grids[name] == grids[other] or key in ACCURACIES  # distances are to real pictures of one size
             }
             for other in others
         }
@@ -151,12 +151,12 @@ def evaluate(
             "size": size,
             "method": first,
             **values,
-            "scene_fd_share": metrics.quotient(
-                table[first]["scene_fd"]["value"],
-                resampled[first]["scene_fd"],
-                values["scene_fd"]["value"],
-                drawn_enlarged["scene_fd"],
-            ),
+            **{
+                f"{key}_share": metrics.quotient(
+                    table[first][key]["value"], resampled[first][key], values[key]["value"], drawn_enlarged[key]
+                )
+                for key in ("scene_fd", "kid")
+            },
         }
     if reconstructions:
         fresh = SceneDataset(dataset.seed + 1, dataset.size, "train", dataset.vocabulary)

@@ -57,11 +57,31 @@ def test_pictures_of_other_sizes_are_brought_to_the_scorers():
     )
 
 
-def test_what_a_scorer_judges_is_as_fine_as_its_own_size(monkeypatch):
+def test_parts_cover_a_picture():
+    picture = np.arange(300 * 300, dtype=np.int64).reshape(300, 300)
+    seen = np.concatenate([part.ravel() for part in judging.parts(picture, 128)])
+    assert set(seen) == set(picture.ravel()) and len(seen) == 9 * 128 * 128
+    four = judging.parts(picture[:256, :256], 128)
+    assert [part[0, 0] for part in four] == [0, 128, 128 * 300, 128 * 301] and four[3].shape == (128, 128)
+    (itself,) = judging.parts(picture[:64, :64], 128)
+    assert np.array_equal(itself, picture[:64, :64])
+
+
+def test_a_scorer_reads_at_its_own_size_and_its_features_are_as_fine_as_the_picture():
     chequered = (np.indices((256, 256)).sum(axis=0)[:, :, None].repeat(3, axis=2) % 2 * 254).astype(np.uint8)
     grey = np.full((256, 256, 3), 127, np.uint8)
-    coarse, fine = (judging.look(tiny_scorer(size), [chequered, grey]).features for size in (128, 256))
-    assert np.array_equal(coarse[0], coarse[1]) and not np.allclose(fine[0], fine[1])
+    scorer = tiny_scorer(128)
+    seen = judging.look(scorer, [chequered, grey, Image.fromarray(chequered[:128, :128])])
+    assert seen.readings[0] == seen.readings[1]  # both are grey, averaged down
+    assert not np.allclose(seen.features[0], seen.features[1])
+    assert np.allclose(seen.features[0], seen.features[2], atol=1e-5)  # its four parts are all like this one
+    scene = SceneDataset(0, 256)[0][1]
+    whole = judging.look(scorer, [scene, grey]).features
+    by_part = judging.look(scorer, judging.parts(scene, 128)).features
+    assert np.allclose(whole[0], by_part.mean(axis=0), atol=1e-5)
+
+
+def test_reconstructions_are_judged_at_the_size_of_the_scorer(monkeypatch):
     sizes = []
 
     def look(scorer, pictures):

@@ -76,6 +76,35 @@ def test_weighted_distances_equal_those_of_repeated_pictures(seed):
     assert metrics.KernelReference(b).resampled(a, weights)[0] == pytest.approx(metrics.cmmd(repeated, b), abs=1e-9)
 
 
+@given(seed=seeds)
+def test_kid_by_the_sum_over_pairs(seed):
+    a, b = features(seed, 7), features(seed + 1, 9, shift=0.4)
+
+    def kernel(p, q):
+        return (p @ q / len(p) + 1) ** 3
+
+    def within(x):
+        return np.mean([kernel(p, q) for i, p in enumerate(x) for j, q in enumerate(x) if i != j])
+
+    expected = 1000 * (within(a) + within(b) - 2 * np.mean([[kernel(p, q) for q in b] for p in a]))
+    reference, equal = metrics.UnbiasedKernelReference(b), np.full((1, 7), 1 / 7)
+    assert reference.resampled(a, equal)[0] == pytest.approx(expected)
+    left_out = np.array([[1 / 6] * 6 + [0]])
+    assert reference.resampled(a, left_out)[0] == pytest.approx(reference.resampled(a[:6], np.full((1, 6), 1 / 6))[0])
+    assert np.isfinite(reference.resampled(a, np.eye(7))).all()
+
+
+def test_kid_has_no_bias_where_few_pictures_are_as_good_as_real_ones():
+    trials, equal, draw = 300, np.full((1, 20), 1 / 20), np.random.default_rng(0)
+    found = np.empty((2, trials))
+    for trial in range(trials):
+        real, as_good = draw.normal(size=(60, 6)), draw.normal(size=(20, 6))
+        reference = metrics.UnbiasedKernelReference(real)
+        found[:, trial] = [reference.resampled(each, equal)[0] for each in (as_good, as_good + 0.5)]
+    errors = found.std(axis=1) / trials**0.5
+    assert abs(found[0].mean()) < 4 * errors[0] and found[1].mean() > 10 * errors[1]
+
+
 def test_bootstrap_interval_of_a_mean_covers_as_often_as_it_says():
     covered, trials = 0, 200
     for trial in range(trials):

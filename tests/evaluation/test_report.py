@@ -27,6 +27,7 @@ METHODS = parse_methods("full:steps=3,early-exit:steps=3:exit_step=2")
 MEASURES = (
     "scene_fd",
     "cmmd",
+    "kid",
     "bigram_divergence",
     "prompt_accuracy",
     "object_accuracy",
@@ -146,17 +147,16 @@ def test_pictures_of_a_ladder_are_judged_at_the_size_that_each_method_makes(tmp_
     assert {image.size for each in pictures for image in each.pictures.values()} == {(64, 64)}
     enlarged = found["enlarged"]
     assert (enlarged["from"], enlarged["size"], enlarged["method"]) == (32, 64, "full:steps=2")
-    assert enlarged["scene_fd_share"]["value"] == pytest.approx(
-        large["scene_fd"]["value"] / enlarged["scene_fd"]["value"]
-    )
+    for key in ("scene_fd", "kid"):
+        assert enlarged[f"{key}_share"]["value"] == pytest.approx(large[key]["value"] / enlarged[key]["value"])
     table = text_table(plain(found))
     assert "\n32 px enlarged  " in table and "The scene-FD of full:steps=2 is " in table
-    assert "judges at" not in table  # as large as the pictures, or larger
-    assert "judges at 32 px" in text_table({**found, "scorer_size": 32})
+    assert "reads pictures at" not in table  # as large as the pictures, or larger
+    assert "reads pictures at 32 px" in text_table({**found, "scorer_size": 32})
     assert sorted(load_file(path)["tokens"].shape for path in tmp_path.iterdir()) == [(8, 16), (8, 64)]
     of_markov, of_small = (each["differences"]["full:steps=2"] for each in (markov, small))
-    assert set(of_markov) == set(MEASURES) == {"bigram_divergence", *of_small}
-    assert "bigram_divergence" not in of_small
+    assert set(of_markov) == set(MEASURES)
+    assert set(of_small) == set(ACCURACIES)  # distances are to real pictures of another size
     base = MarkovGenPipeline(ladder.transformer, ladder.tokenizer, ladder.text_encoder, ladder.vocabulary)
     alone, _ = report.evaluate(base, tiny_scorer(), parse_methods("full:steps=2"), 2, **counts)
     assert "enlarged" not in alone
