@@ -309,21 +309,22 @@ class KernelReference:
 class UnbiasedKernelReference:
     """KID (Bińkowski et al., ICLR 2018, arXiv 1801.01401) to one fixed set of real pictures, times 1000.
 
-    The squared MMD with kernel (x · y / F + 1)³, pairs of a picture with itself left out: it is near 0, above or below,
+    The squared MMD with kernel (cos(x, y) + 1)³, pairs of a picture with itself left out: it is near 0, above or below,
     for pictures that are as good as real ones, however few there are, which a Fréchet distance is not. So quotients
-    of it say how much nearer one method is than another.
+    of it say how much nearer one method is than another. The authors' x · y / F is the cosine for features of length
+    √F; ours are brought to it, else the cube of the few longest is all that counts.
 
     Args:
         features: (M, F) of the real pictures.
     """
 
     def __init__(self, features: np.ndarray) -> None:
-        self.features = np.asarray(features, dtype=np.float64)
+        self.features = _unit(features)
         self.within = float(self._within(self.features, np.full((1, len(features)), 1 / len(features)))[0])
 
     def resampled(self, features: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Distances (R,) of features (M, F) under weights (R, M), each row of which sums to one."""
-        features = np.asarray(features, dtype=np.float64)
+        features = _unit(features)
         cross = weights @ _cubic(features, self.features).mean(axis=1)
         return 1000 * (self._within(features, weights) + self.within - 2 * cross)
 
@@ -336,7 +337,7 @@ class UnbiasedKernelReference:
 
 
 def _cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return (x @ y.T / x.shape[1] + 1) ** 3
+    return (x @ y.T + 1) ** 3
 
 
 def over_pictures(weights: np.ndarray, seeds: int) -> np.ndarray:

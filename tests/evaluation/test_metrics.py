@@ -81,7 +81,7 @@ def test_kid_by_the_sum_over_pairs(seed):
     a, b = features(seed, 7), features(seed + 1, 9, shift=0.4)
 
     def kernel(p, q):
-        return (p @ q / len(p) + 1) ** 3
+        return (p @ q / np.linalg.norm(p) / np.linalg.norm(q) + 1) ** 3
 
     def within(x):
         return np.mean([kernel(p, q) for i, p in enumerate(x) for j, q in enumerate(x) if i != j])
