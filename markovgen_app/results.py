@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,7 @@ def load_results(folder: Path = FOLDER) -> Results | None:
 
 def markdown(results: Results) -> str:
     """The table and its note for README.md."""
-    lines = [HEAD, ("---",) * len(HEAD), *results.rows]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return f"{table}\n\n{results.note}\nMeasured by `{results.command}`."
+    return f"{_table(HEAD, results.rows)}\n\n{results.note}\nMeasured by `{results.command}`."
 
 
 def edits_markdown(folder: Path = FOLDER) -> str | None:
@@ -75,9 +74,12 @@ def edits_markdown(folder: Path = FOLDER) -> str | None:
         for change, methods in report["changes"].items()
         for name, values in methods.items()
     ]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in [EDITS_HEAD, ("---",) * len(EDITS_HEAD), *rows])
     measured = " and ".join(f"`{report['command']}` ({report['images']} cases a change)" for report in reports)
-    return f"{table}\n\nMeasured by {measured}."
+    return f"{_table(EDITS_HEAD, rows)}\n\nMeasured by {measured}."
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ("---",) * len(head), *rows])
 
 
 def _edit_row(name: str, values: dict[str, Any]) -> tuple[str, ...]:

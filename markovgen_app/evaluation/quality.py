@@ -104,18 +104,18 @@ def quality(
     equal = np.full((1, count), 1 / count)
     fd = reference.frechet(seen.features)
     fd_draws = metrics.distances(reference.frechet, seen.features, weights_of_pictures)
-    kernel = float(reference.kernel.resampled(seen.features, equal)[0])
-    kernel_draws = reference.kernel.resampled(seen.features, weights_of_pictures)
-    unbiased = reference.unbiased.resampled(seen.features, np.concatenate([equal, weights_of_pictures]))  # (1 + R,)
+    rows = np.concatenate([equal, weights_of_pictures])  # (1 + R, M)
+    kernel = reference.kernel.resampled(seen.features, rows)  # (1 + R,)
+    unbiased = reference.unbiased.resampled(seen.features, rows)  # (1 + R,)
     table: dict[str, Any] = {
         "scene_fd": metrics.centred(fd, fd_draws),
-        "cmmd": metrics.centred(kernel, kernel_draws),
+        "cmmd": metrics.centred(float(kernel[0]), kernel[1:]),
         "kid": metrics.centred(float(unbiased[0]), unbiased[1:]),
     }
-    resampled = {"scene_fd": fd_draws, "cmmd": kernel_draws, "kid": unbiased[1:]}
+    resampled = {"scene_fd": fd_draws, "cmmd": kernel[1:], "kid": unbiased[1:]}
     if tokens is not None:
         counts = metrics.bigram_counts(tokens, reference.grid, reference.groups)  # (M, 2, K²)
-        mixed = torch.from_numpy(np.concatenate([equal, weights_of_pictures])).float()  # (1 + R, M)
+        mixed = torch.from_numpy(rows).float()  # (1 + R, M)
         tables = (mixed @ counts.flatten(1)).unflatten(1, (2, -1))  # (1 + R, 2, K²)
         bigrams = metrics.bigram_divergence(tables, reference.bigrams).numpy()
         table["bigram_divergence"] = metrics.centred(bigrams[0], bigrams[1:])
