@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,11 @@ def _edit_row(name: str, values: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _plain_share(measure: dict[str, float] | None) -> str:
-    return "–" if measure is None else f"{measure['value']:.0%}".replace("%", " %")
+    """A share without its interval, rounded down: what is not all is never written as 100 %."""
+    if measure is None:
+        return "–"
+    tenths = math.floor(measure["value"] * 1000 + 1e-9) / 10
+    return f"{tenths:g} %"
 
 
 def _row(name: str, values: dict[str, Any]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from markovgen_app.results import EDITS_HEAD, HEAD, edits_markdown, load_results, markdown
+from markovgen_app.results import EDITS, EDITS_HEAD, HEAD, edits_markdown, load_results, markdown
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,6 +63,16 @@ def test_nothing_measured_is_no_table(tmp_path: Path) -> None:
 def test_the_readme_shows_the_measured_table() -> None:
     results, readme = load_results(), (ROOT / "README.md").read_text()
     assert "held-out prompts" not in readme if results is None else markdown(results) in readme
+
+
+def test_what_is_not_all_is_not_written_as_all(tmp_path: Path) -> None:
+    for share, written in ((1, "100 %"), (0.9997, "99.9 %"), (0.997, "99.7 %"), (0.57, "57 %")):
+        values = {"object": measure(0.8, 0.05), "background": measure(0.95, 0.01), "outside_exact": measure(share, 0)}
+        report = {"images": 300, "changes": {"noun": {"full": values}}, "command": "markovgen evaluate"}
+        for name in EDITS:
+            (tmp_path / name).write_text(json.dumps(report))
+        table = edits_markdown(tmp_path)
+        assert table is not None and f"| {written} |" in table
 
 
 def test_edits_are_one_table_with_their_commands(tmp_path: Path) -> None:
