@@ -24,7 +24,7 @@ EXPLAINED = {
     "early-exit": "stop before the end and take the best guess for the rest",
     "markovgen": "stop before the end and let the random field settle the rest",
     "rescheduled": "as few steps, but planned that way from the start",
-    "halton": "as few steps, spread evenly over the picture",
+    "halton": "as few steps, in the order and by the schedule of the Halton paper",
 }
 
 

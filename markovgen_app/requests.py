@@ -49,7 +49,7 @@ class DecodingRequest(BaseModel):
     )
     guidance_scale: float = Field(default=2.0, ge=0, le=30, description="how strongly the text pulls; 1 is no guidance")
     guidance_ramp: bool = Field(default=True, description="ramp the guidance up over the steps, as Muse does")
-    temperature: float = Field(default=0.5, ge=0, le=10, description="of the token draws; 0 takes the likeliest token")
+    temperature: float = Field(default=0.75, ge=0, le=10, description="of the token draws; 0 takes the likeliest token")
     exit_temperature: float | None = Field(
         default=None,
         ge=0,
@@ -57,9 +57,11 @@ class DecodingRequest(BaseModel):
         description="of the draws at the exit step; if not given the temperature that is asked for, else the random"
         " field's own",
     )
-    choice_temperature: float = Field(default=1.0, ge=0, le=100, description="noise on which tokens are kept first")
+    choice_temperature: float = Field(
+        default=1.0, ge=0, le=100, description="noise on which tokens are kept first, if the order is by confidence"
+    )
     top_k: int | None = Field(default=None, ge=1, description="draw among the k likeliest tokens only")
-    order: Order = Field(default="confidence", description="which tokens are decided first")
+    order: Order = Field(default="halton", description="which tokens are decided first")
     schedule: Schedule = Field(default="cosine", description="how many tokens each step decides")
     finalise: Finalise = Field(default="sample", description="how the tokens left at the exit step are taken")
     mrf_iterations: int | None = Field(

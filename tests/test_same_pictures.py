@@ -8,6 +8,8 @@ import torch
 from builders import text_encoder, tiny_pipeline
 from torch import Tensor
 
+from markovgen_app.decoding.order import halton
+
 STEPS, SEED, SCALE = 6, 11, 3.0
 
 
@@ -16,8 +18,8 @@ def gumbel(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return -(-uniform.log()).log()
 
 
-def by_hand(pipeline: object) -> Tensor:
-    """Tokens (n,) of "a panda": ramped guidance 3, temperature 0.5, order noise 1 falling to 0, cosine schedule."""
+def by_hand(pipeline: object, heat: float, places: Tensor | None) -> Tensor:
+    """Tokens (n,) of "a panda": ramped guidance 3, cosine schedule, `places` in turn or order noise 1 falling to 0."""
     model = pipeline.transformer  # type: ignore[attr-defined]
     text, empty = (text_encoder().encode([words, ""])[[row]] for words, row in (("a panda", 0), ("a panda", 1)))
     generator = torch.Generator().manual_seed(SEED)
@@ -27,18 +29,24 @@ def by_hand(pipeline: object) -> Tensor:
         conditional, free = (model(tokens, each.states, each.mask, each.pooled) for each in (text, empty))
         scale = 1 + (SCALE - 1) * (step - 1) / (STEPS - 1)
         logits = (free + scale * (conditional - free))[0, hidden]  # (M, V)
-        drawn = (logits + 0.5 * gumbel(tuple(logits.shape), generator)).argmax(-1)
+        drawn = (logits + heat * gumbel(tuple(logits.shape), generator)).argmax(-1)
         tokens[0, hidden] = drawn
         if step < STEPS:
-            chosen = logits.log_softmax(-1).gather(1, drawn[:, None])[:, 0]
-            scores = chosen + (1 - step / STEPS) * gumbel((len(hidden), 1), generator)[:, 0]
             left = max(math.floor(16 * math.cos(math.pi / 2 * step / STEPS)), STEPS - step)
-            tokens[0, hidden[scores.argsort()[:left]]] = model.mask_token_id
+            chosen = logits.log_softmax(-1).gather(1, drawn[:, None])[:, 0]
+            if places is None:
+                scores = chosen + (1 - step / STEPS) * gumbel((len(hidden), 1), generator)[:, 0]
+                last = hidden[scores.argsort()[:left]]
+            else:
+                last = places[-left:]
+            tokens[0, last] = model.mask_token_id
     return tokens[0]
 
 
 def test_the_pipeline_gives_the_tokens_of_the_loop_by_hand() -> None:
     pipeline = tiny_pipeline()
     result = pipeline("a panda", steps=STEPS, seed=SEED, guidance_scale=SCALE)
-    assert result.frames[-1][0].equal(by_hand(pipeline))
+    assert result.frames[-1][0].equal(by_hand(pipeline, 0.75, halton(4, 4)))
+    asked = pipeline("a panda", steps=STEPS, seed=SEED, guidance_scale=SCALE, order="confidence", temperature=0.5)
+    assert asked.frames[-1][0].equal(by_hand(pipeline, 0.5, None))
     assert pipeline.defaults == {}

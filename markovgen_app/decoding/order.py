@@ -76,6 +76,15 @@ ORDERS: dict[str, Callable[[int, int], Tensor]] = {
 }
 
 
+def order_scores(name: str, grid: tuple[int, int]) -> Tensor:
+    """A score for every place of a grid (height, width), (height · width,) float32: the higher, the earlier decided.
+
+    Raises:
+        KeyError: no order is called so.
+    """
+    return -ORDERS[name](*grid).argsort().float()
+
+
 def _radical_inverse(points: int, base: int, cells: int) -> np.ndarray:
     """⌊cells · φ_base(i)⌋ for i = 1 … points, where φ mirrors the digits of i at the point; exact, in integers."""
     index = np.arange(1, points + 1, dtype=np.int64)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from markovgen_app.decoding.draws import draw_tokens, gumbel_noise, lowest
 from markovgen_app.decoding.finalise import FINALISE, Inference, decimate, evenly, refined_logits
-from markovgen_app.decoding.order import ORDERS
+from markovgen_app.decoding.order import ORDERS, order_scores
 from markovgen_app.decoding.schedule import SCHEDULES, mask_counts
 from markovgen_app.errors import UserError
 
@@ -44,9 +44,10 @@ class DecodingSettings:
         exit_temperature: the same for the draws at `exit_step`; None: `temperature`. What is drawn there is not looked
             at again by the transformer, which is why less chance can be better.
         choice_temperature: of the Gumbel noise on the log confidence, annealed linearly to 0 at step n. Not used by
-            fixed orders. MaskGIT's is 4.5; the defaults of this and of the temperature suit the embedded weights.
+            fixed orders. MaskGIT's is 4.5.
         top_k: draw among the k most likely tokens only; None: among all.
-        order: "confidence" or a name in `order.ORDERS`.
+        order: "confidence" or a name in `order.ORDERS`. The defaults of this and of the temperature suit the embedded
+            weights.
         finalise: how the tokens left at `exit_step` are taken, with a random field or without one:
             sample   drawn independently at `exit_temperature`
             argmax   the likeliest
@@ -67,10 +68,10 @@ class DecodingSettings:
     schedule: str = "cosine"
     guidance_scale: float = 2.0
     guidance_ramp: bool = True
-    temperature: float = 0.5
+    temperature: float = 0.75
     choice_temperature: float = 1.0
     top_k: int | None = None
-    order: str = CONFIDENCE
+    order: str = "halton"
     finalise: str = "sample"
     mrf_iterations: int | None = None
     exit_temperature: float | None = None
@@ -258,7 +259,7 @@ def decode(
     all_done = next(step for step, left in enumerate(undecided_by_step) if step and not any(left))
     exit_step = settings.exit_step or settings.steps
     last = min(exit_step, all_done)
-    fixed_scores = None if settings.order == CONFIDENCE else -ORDERS[settings.order](*grid).argsort().to(tokens.device)
+    fixed_scores = None if settings.order == CONFIDENCE else order_scores(settings.order, grid).to(tokens.device)
     confidence = torch.ones(tokens.shape, device=tokens.device)
 
     def undecided_after(step: int, mask: Tensor, log_probability: Tensor) -> Tensor:
@@ -266,7 +267,7 @@ def decode(
             noise = scheme.order_noise(mask, mask.sum(1).tolist()).to(mask.device)  # (M,)
             scores = log_probability + settings.choice_temperature * (1 - step / settings.steps) * noise
         else:
-            scores = fixed_scores.expand_as(mask)[mask].float()  # (M,)
+            scores = fixed_scores.expand_as(mask)[mask]  # (M,)
         return lowest(scores, mask, undecided_by_step[step])
 
     for step in range(1, last + 1):

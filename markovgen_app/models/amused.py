@@ -51,6 +51,7 @@ def amused_defaults(steps: int = 12) -> dict[str, Any]:
         "guidance_ramp": False,
         "temperature": 1.0,
         "choice_temperature": noise,
+        "order": "confidence",
     }
 
 

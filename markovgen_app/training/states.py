@@ -31,7 +31,8 @@ from torch import Tensor
 from ..data.own import OwnPictures
 from ..decoding.draws import draw_tokens, gumbel_noise, lowest
 from ..decoding.guidance import guided_logits
-from ..decoding.sampler import DecodingSettings, decode
+from ..decoding.order import order_scores
+from ..decoding.sampler import CONFIDENCE, DecodingSettings, decode
 from ..decoding.schedule import mask_counts
 from ..errors import UserError
 from ..ladder import Stage
@@ -206,17 +207,24 @@ def real_states(
     count, positions = targets.shape
     left = mask_counts(positions, settings.steps, settings.schedule)
     mask = torch.ones_like(targets, dtype=torch.bool)  # (B, n)
-    hidden = hidden_at(torch.full_like(targets, transformer.mask_token_id), 1)
+    fixed_scores: Tensor | None = None
+    if settings.order == CONFIDENCE:
+        hidden = hidden_at(torch.full_like(targets, transformer.mask_token_id), 1)
+    else:
+        fixed_scores = order_scores(settings.order, transformer.grid).to(targets.device)
     parts = []
     for step in backbone.exit_steps:
         wanted = left[step - 2] if step > 1 else positions
-        undecided = mask.sum(1).tolist()
-        logits = transformer.logits(hidden).float()
-        draws = gumbel_noise(undecided, logits.shape[2], generators).mul_(settings.temperature).to(backbone.device)
-        noise = gumbel_noise(undecided, 1, generators).squeeze(1).to(backbone.device)  # (M,)
-        _, log_probability = draw_tokens(logits, mask, draws)
-        committed_at = step - 1  # what is met before step k is what step k − 1 left
-        scores = log_probability + settings.choice_temperature * (1 - committed_at / settings.steps) * noise
+        if fixed_scores is None:
+            undecided = mask.sum(1).tolist()
+            logits = transformer.logits(hidden).float()
+            draws = gumbel_noise(undecided, logits.shape[2], generators).mul_(settings.temperature).to(backbone.device)
+            noise = gumbel_noise(undecided, 1, generators).squeeze(1).to(backbone.device)  # (M,)
+            _, log_probability = draw_tokens(logits, mask, draws)
+            committed_at = step - 1  # what is met before step k is what step k − 1 left
+            scores = log_probability + settings.choice_temperature * (1 - committed_at / settings.steps) * noise
+        else:
+            scores = fixed_scores.expand_as(mask)[mask]  # (M,)
         mask = lowest(scores, mask, [wanted] * count)
         tokens = targets.masked_fill(mask, transformer.mask_token_id)
         hidden = hidden_at(tokens, step)

@@ -182,7 +182,7 @@ def different_lines(comparison: Comparison) -> list[str]:
         "early-exit": f"Early exit {cut}: the transformer's guesses stand.",
         "markovgen": f"MarkovGen {cut}: the random field decides what is left.",
         "rescheduled": f"Rescheduled plans {step} steps from the start, with a schedule and a ramp over those.",
-        "halton": f"Halton takes {step} steps in a fixed order, whatever the transformer is sure of.",
+        "halton": f"Halton takes {step} steps in Halton order by the arc cosine schedule, as its paper does.",
     }
     return [
         *(said[name] + _done_above(entry) for name, entry in comparison.entries.items()),

@@ -6,7 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import qmc
 
-from markovgen_app.decoding.order import ORDERS, alternate, halton, row_major, spiral_in, spiral_out, subsample, z_curve
+from markovgen_app.decoding.order import (
+    ORDERS,
+    alternate,
+    halton,
+    order_scores,
+    row_major,
+    spiral_in,
+    spiral_out,
+    subsample,
+    z_curve,
+)
 
 
 @given(height=st.integers(1, 20), width=st.integers(1, 20), name=st.sampled_from(sorted(ORDERS)))
@@ -14,6 +24,12 @@ def test_every_order_is_a_permutation_of_any_grid(height: int, width: int, name:
     order = ORDERS[name](height, width)
     assert order.dtype == torch.long
     assert order.sort().values.tolist() == list(range(height * width))
+
+
+@pytest.mark.parametrize("name", sorted(ORDERS))
+def test_scores_fall_along_an_order(name: str) -> None:
+    along = order_scores(name, (5, 7))[ORDERS[name](5, 7)]
+    assert (along.diff() < 0).all()
 
 
 def test_small_grids_by_hand() -> None:

@@ -230,7 +230,7 @@ def test_a_fixed_order_skips_what_is_known() -> None:
 
 
 def test_without_noise_the_most_confident_draws_are_committed() -> None:
-    first = run(partly_masked([POSITIONS]), DecodingSettings(steps=4, choice_temperature=0))[0]
+    first = run(partly_masked([POSITIONS]), DecodingSettings(steps=4, order=CONFIDENCE, choice_temperature=0))[0]
     assert first.confidence[~first.mask].min() >= first.confidence[first.mask].max()
     expected = first.logits.softmax(-1).gather(2, first.predicted.unsqueeze(2)).squeeze(2)
     torch.testing.assert_close(first.confidence, expected)
@@ -238,7 +238,9 @@ def test_without_noise_the_most_confident_draws_are_committed() -> None:
 
 def test_choice_noise_changes_the_order() -> None:
     tokens = partly_masked([POSITIONS])
-    calm, wild = (run(tokens, DecodingSettings(steps=6, choice_temperature=heat)) for heat in (0.0, 100.0))
+    calm, wild = (
+        run(tokens, DecodingSettings(steps=6, order=CONFIDENCE, choice_temperature=heat)) for heat in (0.0, 100.0)
+    )
     assert calm[0].predicted.equal(wild[0].predicted)
     assert not calm[0].mask.equal(wild[0].mask)
 
@@ -248,7 +250,8 @@ def test_choice_noise_fades_evenly_until_it_is_gone_at_the_last_step(steps: int,
     """The same noise drawn once more: each step commits what it ranks highest, at heat · (steps left / steps)."""
     generator = torch.Generator().manual_seed(seed)
     undecided = torch.ones(POSITIONS, dtype=torch.bool)
-    for step in run(partly_masked([POSITIONS]), DecodingSettings(steps=steps, choice_temperature=heat), [seed]):
+    settings = DecodingSettings(steps=steps, order=CONFIDENCE, choice_temperature=heat)
+    for step in run(partly_masked([POSITIONS]), settings, [seed]):
         left = int(undecided.sum())
         gumbel_noise([left], CODES, [generator])  # what the tokens were drawn with
         noise = gumbel_noise([left], 1, [generator]).squeeze(1)

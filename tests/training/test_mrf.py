@@ -53,7 +53,7 @@ def captioned(folder: Path, count: int) -> Path:
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
-    settings = method_settings("full", 6, guidance_scale=3.0)
+    settings = method_settings("full", 6, guidance_scale=3.0, order="confidence", temperature=0.5)
     return Backbone(tiny_transformer(), tiny_tokenizer(), text_encoder(), settings, (2, 4, 5))
 
 
@@ -130,9 +130,11 @@ def test_real_states_uncover_what_the_loop_would_be_surest_of(
     assert by_certainty == (choice_temperature == 0)
 
 
-def test_uncovering_what_the_loop_made_goes_through_the_loops_own_states(backbone: Backbone) -> None:
-    """By the same noise, annealed alike: step k − 1 commits what the state before step k has."""
-    every = replace(backbone, exit_steps=(2, 3, 4, 5, 6))
+@pytest.mark.parametrize("order", ["confidence", "halton", "spiral_in"])
+def test_uncovering_what_the_loop_made_goes_through_the_loops_own_states(backbone: Backbone, order: str) -> None:
+    """In the same order, or by the same noise, annealed alike: step k − 1 commits what the state before step k has."""
+    settings = replace(backbone.settings, order=order)
+    every = replace(backbone, settings=settings, exit_steps=(2, 3, 4, 5, 6))
     own = own_states(every, CAPTIONS, [7, 8, 9])
     real = real_states(every, CAPTIONS, own.targets[:3].long(), [7, 8, 9])
     assert real.steps.equal(own.steps) and real.tokens.equal(own.tokens)
