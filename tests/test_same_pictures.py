@@ -33,8 +33,8 @@ def by_hand(pipeline: object, heat: float, places: Tensor | None) -> Tensor:
         tokens[0, hidden] = drawn
         if step < STEPS:
             left = max(math.floor(16 * math.cos(math.pi / 2 * step / STEPS)), STEPS - step)
-            chosen = logits.log_softmax(-1).gather(1, drawn[:, None])[:, 0]
             if places is None:
+                chosen = logits.log_softmax(-1).gather(1, drawn[:, None])[:, 0]
                 scores = chosen + (1 - step / STEPS) * gumbel((len(hidden), 1), generator)[:, 0]
                 last = hidden[scores.argsort()[:left]]
             else:

@@ -96,6 +96,14 @@ class DecodingSettings:
         if self.finalise not in FINALISE:
             raise UserError(f"Tokens cannot be finalised by {self.finalise!r}: choose one of {', '.join(FINALISE)}.")
 
+    def fixed_scores(self, grid: tuple[int, int], device: torch.device) -> Tensor | None:
+        """(n,) what a fixed order gives every place of a grid, the higher the earlier decided; None by confidence."""
+        return None if self.order == CONFIDENCE else order_scores(self.order, grid).to(device)
+
+    def confidence_scores(self, log_probability: Tensor, noise: Tensor, step: int) -> Tensor:
+        """(M,) of draws with `log_probability` (M,) and Gumbel `noise` (M,): the highest are committed by that step."""
+        return log_probability + self.choice_temperature * (1 - step / self.steps) * noise
+
 
 @dataclass(frozen=True, eq=False)
 class DecodingStep:
@@ -259,13 +267,13 @@ def decode(
     all_done = next(step for step, left in enumerate(undecided_by_step) if step and not any(left))
     exit_step = settings.exit_step or settings.steps
     last = min(exit_step, all_done)
-    fixed_scores = None if settings.order == CONFIDENCE else order_scores(settings.order, grid).to(tokens.device)
+    fixed_scores = settings.fixed_scores(grid, tokens.device)
     confidence = torch.ones(tokens.shape, device=tokens.device)
 
     def undecided_after(step: int, mask: Tensor, log_probability: Tensor) -> Tensor:
         if fixed_scores is None:
             noise = scheme.order_noise(mask, mask.sum(1).tolist()).to(mask.device)  # (M,)
-            scores = log_probability + settings.choice_temperature * (1 - step / settings.steps) * noise
+            scores = settings.confidence_scores(log_probability, noise, step)
         else:
             scores = fixed_scores.expand_as(mask)[mask]  # (M,)
         return lowest(scores, mask, undecided_by_step[step])

@@ -31,8 +31,7 @@ from torch import Tensor
 from ..data.own import OwnPictures
 from ..decoding.draws import draw_tokens, gumbel_noise, lowest
 from ..decoding.guidance import guided_logits
-from ..decoding.order import order_scores
-from ..decoding.sampler import CONFIDENCE, DecodingSettings, decode
+from ..decoding.sampler import DecodingSettings, decode
 from ..decoding.schedule import mask_counts
 from ..errors import UserError
 from ..ladder import Stage
@@ -207,11 +206,9 @@ def real_states(
     count, positions = targets.shape
     left = mask_counts(positions, settings.steps, settings.schedule)
     mask = torch.ones_like(targets, dtype=torch.bool)  # (B, n)
-    fixed_scores: Tensor | None = None
-    if settings.order == CONFIDENCE:
+    fixed_scores = settings.fixed_scores(transformer.grid, targets.device)
+    if fixed_scores is None:
         hidden = hidden_at(torch.full_like(targets, transformer.mask_token_id), 1)
-    else:
-        fixed_scores = order_scores(settings.order, transformer.grid).to(targets.device)
     parts = []
     for step in backbone.exit_steps:
         wanted = left[step - 2] if step > 1 else positions
@@ -221,8 +218,8 @@ def real_states(
             draws = gumbel_noise(undecided, logits.shape[2], generators).mul_(settings.temperature).to(backbone.device)
             noise = gumbel_noise(undecided, 1, generators).squeeze(1).to(backbone.device)  # (M,)
             _, log_probability = draw_tokens(logits, mask, draws)
-            committed_at = step - 1  # what is met before step k is what step k − 1 left
-            scores = log_probability + settings.choice_temperature * (1 - committed_at / settings.steps) * noise
+            # what is met before step k is what step k − 1 left
+            scores = settings.confidence_scores(log_probability, noise, step - 1)
         else:
             scores = fixed_scores.expand_as(mask)[mask]  # (M,)
         mask = lowest(scores, mask, [wanted] * count)
