@@ -16,8 +16,8 @@ from .stage import data_url
 _LEDE = """
 <p>A picture here is a grid of tokens, each standing for a small patch, as in
 <a href="https://arxiv.org/abs/2301.00704">Muse</a>.
-A transformer that has read your words guesses every missing token at once, keeps the guesses it is surest of, and looks
-again: a few dozen steps lead from an empty grid to a picture.
+A transformer that has read your words guesses every missing token at once, keeps a few guesses, far from each other at
+first, and looks again: a few dozen steps lead from an empty grid to a picture.
 Most of those steps settle how neighbouring patches fit together, and
 <a href="https://arxiv.org/abs/2308.10997">MarkovGen</a> (CVPR 2024) found that a small learned Markov random field can
 settle that in one go, so that the transformer may stop early.
