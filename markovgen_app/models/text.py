@@ -74,6 +74,11 @@ class TextStates:
             rows = [rows]
         return self._each(lambda tensor: tensor[rows])
 
+    def padded(self, length: int) -> TextStates:
+        """The same texts as states of `length` word pieces, which is at least L; nothing that reads them changes."""
+        missing = length - self.mask.shape[1]
+        return TextStates(F.pad(self.states, (0, 0, 0, missing)), F.pad(self.mask, (0, missing)), self.pooled)
+
     def repeat_interleave(self, times: int) -> TextStates:
         """Every prompt `times` times in a row."""
         return self._each(lambda tensor: tensor.repeat_interleave(times, dim=0))
@@ -82,12 +87,7 @@ class TextStates:
     def cat(parts: Sequence[TextStates]) -> TextStates:
         """One batch of several, padded to the longest."""
         length = max(part.mask.shape[1] for part in parts)
-
-        def padded(part: TextStates) -> TextStates:
-            missing = length - part.mask.shape[1]
-            return TextStates(F.pad(part.states, (0, 0, 0, missing)), F.pad(part.mask, (0, missing)), part.pooled)
-
-        longest = [padded(part) for part in parts]
+        longest = [part.padded(length) for part in parts]
         return TextStates(
             torch.cat([part.states for part in longest]),
             torch.cat([part.mask for part in longest]),

@@ -227,7 +227,7 @@ class Trainer:
         """
         if not self.path.is_file():
             return False
-        self.step, self.minutes = load_state(self.path, self.module, self.average, self.optimizers, self.device)
+        self.step, self.minutes = load_state(self.path, self.module, self.average, self.optimizers)
         return True
 
     def log(self, values: dict[str, Any]) -> None:

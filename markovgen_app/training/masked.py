@@ -26,6 +26,8 @@ from ..models.tokenizer import ImageTokenizer
 from .data import PicturesConfig
 from .muon import Muon
 
+_LENGTHS = 16  # captions are padded to multiples of so many word pieces
+
 
 class MaskedConfig(PicturesConfig):
     """Settings that these stages have in common."""
@@ -74,9 +76,14 @@ class TokenModel(Protocol):
 
 
 def read_captions(encoder: TextEncoder, captions: Sequence[str]) -> TextStates:
-    """Text states on the encoder's device, in float32 as at run time, whatever the precision of the training step."""
+    """Text states on the encoder's device, in float32 as at run time, whatever the precision of the training step.
+
+    They are padded to a multiple of 16 word pieces: a compiled model is compiled anew for every length, and gives up
+    after a few.
+    """
     with torch.autocast(encoder.device.type, enabled=False):
-        return encoder.encode(captions)
+        text = encoder.encode(captions)
+    return text.padded(-(-text.mask.shape[1] // _LENGTHS) * _LENGTHS)
 
 
 def mask_rates(count: int, full_mask_share: float, generator: torch.Generator) -> Tensor:

@@ -46,9 +46,8 @@ def load_state(
     module: nn.Module,
     average: nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
-    device: torch.device,
 ) -> tuple[int, float]:
-    """Fill a run's parts from its file; the number of steps and the minutes so far.
+    """Fill a run's parts, wherever they are, from its file; the number of steps and the minutes so far.
 
     Learning rates and the like are the optimizers' own: they may have been changed in the configuration.
 
@@ -56,7 +55,7 @@ def load_state(
         UserError: the file is damaged, or that of a run of other sizes.
     """
     try:
-        tensors = load_file(path, device=str(device))
+        tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}): delete it, and the run begins anew.") from error
     parts: dict[str, dict[str, Tensor]] = defaultdict(dict)

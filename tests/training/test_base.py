@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from markovgen_app.data.scenes import Scene, SceneDataset, SceneObject
 from markovgen_app.errors import UserError
+from markovgen_app.models.text import TextEncoder
 from markovgen_app.models.tokenizer import ImageTokenizer
 from markovgen_app.models.transformer import MuseTransformer
 from markovgen_app.training import base, masked, tokens
@@ -46,6 +47,15 @@ def test_captions_are_dropped_where_the_draw_is_below_the_probability():
     assert dropped.count("") / len(dropped) == pytest.approx(0.1, abs=0.01)
     assert base.drop_captions(captions, 0.0, generator()) == captions
     assert set(base.drop_captions(captions, 1.0, generator())) == {""}
+
+
+def test_captions_are_read_as_they_are_at_few_lengths():
+    encoder = TextEncoder.from_pretrained()
+    for caption, length in (("", 16), ("a panda next to a pizza " * 2, 16), ("a panda next to a pizza " * 3, 32)):
+        read, plain = masked.read_captions(encoder, [caption]), encoder.encode([caption])
+        count = plain.mask.shape[1]
+        assert read.mask.shape[1] == length and read.mask.sum() == count
+        assert torch.equal(read.states[:, :count], plain.states) and torch.equal(read.pooled, plain.pooled)
 
 
 def test_every_parameter_has_one_optimizer_and_matrices_of_blocks_have_muon():

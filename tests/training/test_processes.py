@@ -54,6 +54,8 @@ def test_two_processes_train_one_transformer_on_tokens_that_they_keep_together(t
     sizes = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "tokenizer": str(tmp_path / "tokenizer")}
     together(2, tmp_path, base.train, written(tmp_path / "run.yaml", size=32, reuse=2, **sizes))
     assert steps(tmp_path) == [1, 2]
+    together(2, tmp_path, base.train, written(tmp_path / "run.yaml", size=32, reuse=2, steps=3, **sizes), True)
+    assert steps(tmp_path) == [1, 2, 3], "gone on from its state"
     assert MuseTransformer.from_pretrained(tmp_path / "runs/run/weights").grid == (4, 4)
 
 
