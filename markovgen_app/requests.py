@@ -50,6 +50,9 @@ class DecodingRequest(BaseModel):
     guidance_scale: float = Field(default=2.0, ge=0, le=30, description="how strongly the text pulls; 1 is no guidance")
     guidance_ramp: bool = Field(default=True, description="ramp the guidance up over the steps, as Muse does")
     temperature: float = Field(default=0.75, ge=0, le=10, description="of the token draws; 0 takes the likeliest token")
+    annealing: float = Field(
+        default=0.0, ge=0, le=1, description="share of the temperature that is gone by the last step, evenly"
+    )
     exit_temperature: float | None = Field(
         default=None,
         ge=0,

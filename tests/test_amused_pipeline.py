@@ -83,6 +83,7 @@ def test_what_is_not_said_is_as_amused_has_it(pipeline: MarkovGenPipeline) -> No
         "guidance_scale": 4.5,
         "guidance_ramp": False,
         "temperature": 1.0,
+        "annealing": 0.0,
         "choice_temperature": 2.1818,
     }
     assert {name: unsaid.images[0].settings[name] for name in wanted} == wanted

@@ -41,13 +41,15 @@ class DecodingSettings:
         guidance_scale: 1 is no guidance (see `guidance.guide`).
         guidance_ramp: ramp the guidance linearly as Muse does, instead of keeping it constant.
         temperature: of the token draw; 0 takes the most likely token.
-        exit_temperature: the same for the draws at `exit_step`; None: `temperature`. What is drawn there is not looked
-            at again by the transformer, which is why less chance can be better.
+        annealing: share of the temperature that the draws lose, evenly, from step 1 to step n. The first draws decide
+            what is seen where, the last ones details, in which chance is seen as dirt.
+        exit_temperature: the same for the draws at `exit_step`; None: that step's own. What is drawn there is not
+            looked at again by the transformer, which is why less chance can be better.
         choice_temperature: of the Gumbel noise on the log confidence, annealed linearly to 0 at step n. Not used by
             fixed orders. MaskGIT's is 4.5.
         top_k: draw among the k most likely tokens only; None: among all.
-        order: "confidence" or a name in `order.ORDERS`. The defaults of this and of the temperature suit the embedded
-            weights.
+        order: "confidence" or a name in `order.ORDERS`. The defaults of this, of the temperature and of its annealing
+            suit the embedded weights.
         finalise: how the tokens left at `exit_step` are taken, with a random field or without one:
             sample   drawn independently at `exit_temperature`
             argmax   the likeliest
@@ -69,6 +71,7 @@ class DecodingSettings:
     guidance_scale: float = 2.0
     guidance_ramp: bool = True
     temperature: float = 0.75
+    annealing: float = 0.0
     choice_temperature: float = 1.0
     top_k: int | None = None
     order: str = "halton"
@@ -89,12 +92,20 @@ class DecodingSettings:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise UserError(f"{name.replace('_', ' ').capitalize()} must be 0 or more, not {value}.")
+        if not 0 <= self.annealing <= 1:
+            raise UserError(f"Annealing must be between 0 and 1, not {self.annealing}.")
         if self.schedule not in SCHEDULES:
             raise UserError(f"No schedule is called {self.schedule!r}: choose one of {', '.join(SCHEDULES)}.")
         if self.order != CONFIDENCE and self.order not in ORDERS:
             raise UserError(f"No order is called {self.order!r}: choose {CONFIDENCE} or one of {', '.join(ORDERS)}.")
         if self.finalise not in FINALISE:
             raise UserError(f"Tokens cannot be finalised by {self.finalise!r}: choose one of {', '.join(FINALISE)}.")
+
+    def temperature_at(self, step: int) -> float:
+        """Of the draws at a step from 1 to n: at the exit its own, elsewhere what `annealing` has left."""
+        if step == self.exit_step and self.exit_temperature is not None:
+            return self.exit_temperature
+        return self.temperature * (1 - self.annealing * (step - 1) / max(1, self.steps - 1))
 
     def fixed_scores(self, grid: tuple[int, int], device: torch.device) -> Tensor | None:
         """(n,) what a fixed order gives every place of a grid, the higher the earlier decided; None by confidence."""
@@ -282,8 +293,7 @@ def decode(
         final = step == last
         logits = tokens_to_logits(tokens, step).float()
         finalise = settings.finalise if step == settings.exit_step else "sample"
-        own = settings.exit_temperature if step == settings.exit_step else None
-        temperature = settings.temperature if own is None else own
+        temperature = settings.temperature_at(step)
         noise: Tensor | None = None
         if temperature > 0 and finalise != "argmax":
             cut = settings.top_k is not None and finalise == "sample"

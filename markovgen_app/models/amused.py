@@ -50,6 +50,7 @@ def amused_defaults(steps: int = 12) -> dict[str, Any]:
         "guidance_scale": 4.5,
         "guidance_ramp": False,
         "temperature": 1.0,
+        "annealing": 0.0,
         "choice_temperature": noise,
         "order": "confidence",
     }

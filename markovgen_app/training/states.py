@@ -215,7 +215,11 @@ def real_states(
         if fixed_scores is None:
             undecided = mask.sum(1).tolist()
             logits = transformer.logits(hidden).float()
-            draws = gumbel_noise(undecided, logits.shape[2], generators).mul_(settings.temperature).to(backbone.device)
+            draws = (
+                gumbel_noise(undecided, logits.shape[2], generators)
+                .mul_(settings.temperature_at(step - 1))
+                .to(backbone.device)
+            )
             noise = gumbel_noise(undecided, 1, generators).squeeze(1).to(backbone.device)  # (M,)
             _, log_probability = draw_tokens(logits, mask, draws)
             # what is met before step k is what step k − 1 left

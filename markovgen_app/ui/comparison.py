@@ -162,9 +162,11 @@ def equal_lines(comparison: Comparison) -> list[str]:
     request, names = comparison.request, list(comparison.entries)
     sharing = [TITLES[name] for name in ("full", "early-exit", "markovgen") if name in names]
     ramp = ", ramped up over the steps" if request.guidance_ramp else ""
+    left = request.temperature * (1 - request.annealing)
+    fall = f", falling to {left:g} over the steps" if request.annealing else ""
     lines = [
         f"Prompt, seed {request.seed} and its noise, weights, device and precision.",
-        f"Guidance {request.guidance_scale:g}{ramp}; temperature {request.temperature:g}.",
+        f"Guidance {request.guidance_scale:g}{ramp}; temperature {request.temperature:g}{fall}.",
         "Each method was really run by itself. They took turns step by step, so whatever else the machine did met all.",
     ]
     if len(sharing) > 1:

@@ -55,6 +55,7 @@ _IN_WORDS = {
     "super_resolution_exit_temperature": "Of the draws at that exit; 0 takes the likeliest.",
     "exit_step": "After this step the methods that stop early stop.",
     "finalise": "How the tokens that no step has decided are taken at the exit.",
+    "annealing": "How much of the temperature is gone by the last step; 1 is all of it.",
     "exit_temperature": "Of their draws; 0 takes the likeliest. Empty: the temperature.",
     "mrf_iterations": "How often tokens hear their neighbours before they are taken.",
     "mrf_clamp": (
@@ -186,6 +187,7 @@ def advanced_options(
         "exit_step": lambda: optional("exit_step", "Exit step", exit_of(0)),
         "guidance_scale": lambda: number("guidance_scale", "Guidance", 0.5),
         "temperature": lambda: number("temperature", "Temperature", 0.05),
+        "annealing": lambda: number("annealing", "Annealing", 0.05),
         "choice_temperature": lambda: number("choice_temperature", "Order noise", 0.5),
         "top_k": lambda: optional("top_k", "Top-k", "all"),
         "order": lambda: choice("order", "Order"),

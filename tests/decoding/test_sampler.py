@@ -85,6 +85,7 @@ def any_settings(draw: st.DrawFn) -> DecodingSettings:
         exit_step=draw(st.none() | st.integers(1, steps)),
         schedule=draw(st.sampled_from(sorted(SCHEDULES))),
         temperature=draw(st.sampled_from([0.0, 0.5, 1.0, 2.0])),
+        annealing=draw(st.sampled_from([0.0, 0.75, 1.0])),
         exit_temperature=draw(st.sampled_from([None, 0.0, 0.5])),
         choice_temperature=draw(st.sampled_from([0.0, 4.5])),
         top_k=draw(st.none() | st.integers(1, CODES + 3)),
@@ -210,6 +211,19 @@ def test_the_exit_may_be_drawn_at_a_temperature_of_its_own(settings: DecodingSet
         for how in ({"temperature": chance, "exit_temperature": None}, {"temperature": 7.0, "exit_temperature": chance})
     )
     assert alone.equal(told)
+
+
+def test_annealing_takes_chance_away_evenly() -> None:
+    settings = DecodingSettings(steps=5, temperature=2.0, annealing=0.75)
+    assert [settings.temperature_at(step) for step in range(1, 6)] == [2.0, 1.625, 1.25, 0.875, 0.5]
+    assert dataclasses.replace(settings, exit_step=3, exit_temperature=0.1).temperature_at(3) == 0.1
+    assert dataclasses.replace(settings, steps=1).temperature_at(1) == 2.0
+    tokens = partly_masked([POSITIONS])
+    usual, annealed = (run(tokens, dataclasses.replace(settings, annealing=share)) for share in (0.0, 1.0))
+    assert annealed[0].predicted.equal(usual[0].predicted), "the first draws are as hot as ever"
+    left = annealed[-2].mask
+    assert annealed[-1].predicted[left].equal(annealed[-1].logits.argmax(-1)[left]), "the last ones are no draws"
+    assert not annealed[1].predicted.equal(annealed[1].logits.argmax(-1))
 
 
 @pytest.mark.parametrize("order", sorted(ORDERS))
@@ -488,6 +502,7 @@ def test_methods_are_presets_of_one_loop() -> None:
         {"top_k": 0},
         {"temperature": -1.0},
         {"exit_temperature": -0.1},
+        {"annealing": 1.5},
         {"guidance_scale": float("nan")},
         {"choice_temperature": float("inf")},
         {"schedule": "cubist"},
