@@ -40,4 +40,5 @@ def perfect_output(scorer: Scorer, known: Labels) -> ScorerOutput:
         styles=sure(known.styles, len(names.styles) + 1),
         presence=torch.zeros(count, len(names.nouns)),
         features=torch.zeros(count, 4),
+        details=torch.zeros(count, 4),
     )

@@ -220,7 +220,7 @@ def _shown(
     scorer: Scorer, image: Image.Image, tokens: Tensor, seconds: float | None = None, calls: int | None = None
 ) -> Shown:
     seen = look(scorer, [image])
-    return Shown(tokens, seen.features[0], seen.readings[0], seconds, calls)
+    return Shown(tokens, seen.features[0], seen.details[0], seen.readings[0], seconds, calls)
 
 
 def picture_of(pipeline: MarkovGenPipeline, tokens: Tensor) -> Image.Image:

@@ -17,7 +17,7 @@ from ..data.scenes import LAYOUTS, Scene, SceneDataset
 from ..data.vocabulary import FREQUENT_NOUNS, NOUNS
 from ..errors import UserError
 from ..loading import load_model
-from ..models.scorer import Reading, Scorer
+from ..models.scorer import Reading, Scorer, ScorerOutput
 from ..models.tokenizer import ImageTokenizer
 from ..pipeline import MarkovGenPipeline
 from ..settings import DEFAULT_MODEL, model_path
@@ -33,16 +33,25 @@ ACCURACIES = {
     "style_accuracy": "style",
 }
 _DETAILS = {"noun_accuracy": "nouns", "place_accuracy": "place", "colour_accuracy": "colour"}
+WAY_OF_LOOKING = 2
+"""Counts the ways in which `look` has worked: what was kept of one is of no use to another."""
 BATCH = 32
 """Pictures that the scorer and the tokenizer see at once."""
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What the scorer saw in M pictures: readings, and features (M, F), of their parts where they are finer than it."""
+    """What the scorer saw in M pictures, in their parts where they are finer than it.
+
+    Attributes:
+        readings: what they show.
+        features: (M, F), of what things and places are seen.
+        details: (M, C), of the small shapes and edges that they are seen by.
+    """
 
     readings: list[Reading]
     features: np.ndarray
+    details: np.ndarray
 
 
 def load_scorer(folder: Path | None = None, device: torch.device | str = "cpu") -> Scorer:
@@ -92,25 +101,26 @@ def look(scorer: Scorer, pictures: Sequence[Image.Image | np.ndarray]) -> Seen:
     """Show pictures to the scorer.
 
     What is in them it reads at its own size, larger ones averaged down. So that what only the larger ones show counts
-    as well, their features are the mean of those of their parts, each as large as the scorer's pictures.
+    as well, their features and details are the means of those of their parts, each as large as the scorer's pictures.
     """
     size = scorer.config.size
+
+    def shown(batch: Sequence[Image.Image | np.ndarray]) -> tuple[ScorerOutput, Tensor]:
+        output = scorer(to_pixels(batch, size, scorer.device))
+        return output, torch.cat([output.features, output.details], dim=1).float().cpu()  # (B, F + C)
+
     readings: list[Reading] = []
-    features = []
+    seen = []
     for start in range(0, len(pictures), BATCH):
         batch = pictures[start : start + BATCH]
-        output = scorer(to_pixels(batch, size, scorer.device))
+        output, of_each = shown(batch)
         readings += scorer.readings(output)
-        of_each = output.features.float().cpu().numpy()
         for row, picture in enumerate(batch):
             if len(cut := parts(picture, size)) > 1:
-                seen = [
-                    scorer(to_pixels(cut[at : at + BATCH], size, scorer.device)).features.float().cpu().numpy()
-                    for at in range(0, len(cut), BATCH)
-                ]
-                of_each[row] = np.concatenate(seen).mean(axis=0)
-        features.append(of_each)
-    return Seen(readings, np.concatenate(features))
+                of_each[row] = torch.cat([shown(cut[at : at + BATCH])[1] for at in range(0, len(cut), BATCH)]).mean(0)
+        seen.append(of_each)
+    features, details = torch.cat(seen).tensor_split([scorer.config.width], dim=1)  # (M, F), (M, C)
+    return Seen(readings, features.numpy(), details.numpy())
 
 
 def parts(picture: Image.Image | np.ndarray, size: int) -> list[np.ndarray]:

@@ -23,7 +23,7 @@ from ..models.scorer import Detection, Reading, Scorer
 from ..pictures import write_error
 from ..pipeline import MarkovGenPipeline
 from ..requests import GenerateRequest
-from .judging import Seen
+from .judging import WAY_OF_LOOKING, Seen
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,7 @@ class Shown:
 
     tokens: Tensor
     features: np.ndarray
+    details: np.ndarray
     reading: Reading
     model_seconds: float | None = None
     transformer_calls: int | None = None
@@ -54,7 +55,8 @@ class Made:
     @property
     def seen(self) -> Seen:
         """What the scorer saw in all pictures."""
-        return Seen([each.reading for each in self.shown], np.stack([each.features for each in self.shown]))
+        features, details = (np.stack([getattr(each, of) for each in self.shown]) for of in ("features", "details"))
+        return Seen([each.reading for each in self.shown], features, details)
 
     @property
     def model_seconds(self) -> list[float]:
@@ -105,7 +107,7 @@ class Kept:
         """Those of these weights, methods and this scorer, in a folder; raises UserError as the class does."""
         works = [str(pipeline.transformer.dtype), str(pipeline.device), weights_digest(pipeline)]
         asked = {name: each.model_dump(mode="json") for name, each in settled_requests(pipeline, methods).items()}
-        kind = [*works, tensors_digest(scorer), scorer.config.size, asked]
+        kind = [*works, tensors_digest(scorer), scorer.config.size, WAY_OF_LOOKING, asked]
         digest = hashlib.blake2b(json.dumps(kind).encode(), digest_size=8)
         return cls(folder / f"unfinished-{digest.hexdigest()}.jsonl")
 
@@ -150,6 +152,7 @@ def _plain(shown: Shown) -> dict[str, Any]:
     return {
         "tokens": shown.tokens.tolist(),
         "features": shown.features.tolist(),
+        "details": shown.details.tolist(),
         "reading": asdict(shown.reading),
         "model_seconds": shown.model_seconds,
         "transformer_calls": shown.transformer_calls,
@@ -162,6 +165,7 @@ def _read(values: Mapping[str, Any]) -> Shown:
     return Shown(
         torch.tensor(values["tokens"]),
         np.array(values["features"], dtype=np.float32),
+        np.array(values["details"], dtype=np.float32),
         Reading(objects, seen["background"], seen["style"]),
         values["model_seconds"],
         values["transformer_calls"],

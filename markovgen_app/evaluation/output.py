@@ -29,6 +29,8 @@ _COMPARED = {
     "scene-FD": "scene_fd",
     "CMMD": "cmmd",
     "KID": "kid",
+    "detail-FD": "detail_fd",
+    "detail-KID": "detail_kid",
     "bigrams": "bigram_divergence",
 }
 """Columns of what methods are compared by."""
@@ -162,7 +164,9 @@ def text_table(report: Mapping[str, Any]) -> str:
     if enlarged:
         lines.append(
             f"The scene-FD of {enlarged['method']} is {cell(enlarged['scene_fd_share'])} times that of its own"
-            f" {enlarged['from']} px pictures enlarged by Lanczos' filter, its KID {cell(enlarged['kid_share'])} times."
+            f" {enlarged['from']} px pictures enlarged by Lanczos' filter, its KID {cell(enlarged['kid_share'])} times;"
+            f" of details, the FD is {cell(enlarged['detail_fd_share'])} and the KID"
+            f" {cell(enlarged['detail_kid_share'])} times as large."
         )
     if found := report.get("reconstruction"):
         lines.append(

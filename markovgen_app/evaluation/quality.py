@@ -21,7 +21,7 @@ from ..models.tokenizer import ImageTokenizer
 from ..pipeline import MarkovGenPipeline
 from ..tensor_files import save_whole
 from . import metrics
-from .judging import ACCURACIES, BATCH, Seen, accuracy_table, encode, judged_values, look, to_pixels
+from .judging import ACCURACIES, BATCH, WAY_OF_LOOKING, Seen, accuracy_table, encode, judged_values, look, to_pixels
 from .output import progress
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class Reference:
     frechet: metrics.FrechetReference
     kernel: metrics.KernelReference
     unbiased: metrics.UnbiasedKernelReference
+    detail_frechet: metrics.FrechetReference
+    detail_unbiased: metrics.UnbiasedKernelReference
     bigrams: Tensor
     groups: Tensor
 
@@ -62,24 +64,26 @@ def reference_for(
     size = grid[1] * pipeline.tokenizer.factor
     real = SceneDataset(scenes.seed + _REFERENCE_SEED, size, scenes.split, scenes.vocabulary)
     look_of_the_world = hashlib.blake2b(b"".join(real[index][1].tobytes() for index in range(8)), digest_size=4)
-    key = f"{look_of_the_world.hexdigest()}-{scenes.split}-{len(scenes.nouns)}-{count}"
+    key = f"{look_of_the_world.hexdigest()}-{WAY_OF_LOOKING}-{scenes.split}-{len(scenes.nouns)}-{count}"
     path = cache / f"real-{key}-{tensors_digest(scorer, pipeline.tokenizer)}.safetensors" if cache else None
     if path and path.is_file():
         stored = load_file(path)
     else:
         pictures = [real[index][1] for index in progress(range(count), "real scenes")]
-        features = torch.from_numpy(look(scorer, pictures).features)
-        tokens = encode(pipeline.tokenizer, pictures, size)
-        stored = {"features": features, "tokens": tokens.int()}
+        seen = look(scorer, pictures)
+        stored = {"features": torch.from_numpy(seen.features), "details": torch.from_numpy(seen.details)}
+        stored["tokens"] = encode(pipeline.tokenizer, pictures, size).int()
         if path:
             save_whole(stored, path)
-    values = stored["features"].numpy()
+    values, details = stored["features"].numpy(), stored["details"].numpy()
     groups = metrics.coarse_codes(pipeline.tokenizer.codebook.cpu())
     bigrams = torch.stack(
         [metrics.bigram_counts(part.long(), grid, groups).sum(dim=0) for part in stored["tokens"].split(256)]
     ).sum(dim=0)  # (2, K²)
     distances = metrics.FrechetReference(values), metrics.KernelReference(values)
-    return Reference(grid, *distances, metrics.UnbiasedKernelReference(values), bigrams, groups)
+    unbiased = metrics.UnbiasedKernelReference(values)
+    of_details = metrics.FrechetReference(details), metrics.UnbiasedKernelReference(details)
+    return Reference(grid, *distances, unbiased, *of_details, bigrams, groups)
 
 
 def quality(
@@ -107,12 +111,18 @@ def quality(
     rows = np.concatenate([equal, weights_of_pictures])  # (1 + R, M)
     kernel = reference.kernel.resampled(seen.features, rows)  # (1 + R,)
     unbiased = reference.unbiased.resampled(seen.features, rows)  # (1 + R,)
+    detail_fd = reference.detail_frechet(seen.details)
+    detail_draws = metrics.distances(reference.detail_frechet, seen.details, weights_of_pictures)
+    detail_kid = reference.detail_unbiased.resampled(seen.details, rows)  # (1 + R,)
     table: dict[str, Any] = {
         "scene_fd": metrics.centred(fd, fd_draws),
         "cmmd": metrics.centred(float(kernel[0]), kernel[1:]),
         "kid": metrics.centred(float(unbiased[0]), unbiased[1:]),
+        "detail_fd": metrics.centred(detail_fd, detail_draws),
+        "detail_kid": metrics.centred(float(detail_kid[0]), detail_kid[1:]),
     }
     resampled = {"scene_fd": fd_draws, "cmmd": kernel[1:], "kid": unbiased[1:]}
+    resampled |= {"detail_fd": detail_draws, "detail_kid": detail_kid[1:]}
     if tokens is not None:
         counts = metrics.bigram_counts(tokens, reference.grid, reference.groups)  # (M, 2, K²)
         mixed = torch.from_numpy(rows).float()  # (1 + R, M)

@@ -110,7 +110,7 @@ def evaluate(
     tokens = encode(pipeline.tokenizer, renders, size)
     real, _ = quality(look(scorer, renders), tokens, scenes, reference, weights, distance_draws)
     if len(seeds) > 1:  # distances shrink with the number of pictures, and real ones there are one a prompt
-        real |= dict.fromkeys(("scene_fd", "cmmd"), metrics.UNKNOWN)
+        real |= dict.fromkeys(("scene_fd", "cmmd", "detail_fd"), metrics.UNKNOWN)
     table: dict[str, Any] = {}
     resampled: dict[str, dict[str, np.ndarray]] = {}
     for name, work in made.items():
@@ -155,7 +155,7 @@ def evaluate(
                 f"{key}_share": metrics.quotient(
                     table[first][key]["value"], resampled[first][key], values[key]["value"], drawn_enlarged[key]
                 )
-                for key in ("scene_fd", "kid")
+                for key in ("scene_fd", "kid", "detail_fd", "detail_kid")
             },
         }
     if reconstructions:

@@ -63,6 +63,7 @@ class ScorerOutput:
         styles: (B, number of styles + 1) logits; 0 is "no style".
         presence: (B, N) logits of "at least one of this noun".
         features: (B, width).
+        details: (B, C) mean of the last map at 1/8 of the side: small shapes and edges, before they are read as things.
         maps: what each residual block returns, (B, C, h, w).
     """
 
@@ -73,6 +74,7 @@ class ScorerOutput:
     styles: Tensor
     presence: Tensor
     features: Tensor
+    details: Tensor
     maps: tuple[Tensor, ...] = ()
 
 
@@ -193,6 +195,7 @@ class Scorer(ModelMixin, ConfigMixin):
             styles=self.style_head(features),
             presence=self.presence_head(features),
             features=features,
+            details=maps[sum(self.config.blocks[:2]) - 1].mean(dim=(2, 3)),
             maps=tuple(maps),
         )
 

@@ -76,9 +76,21 @@ def test_a_scorer_reads_at_its_own_size_and_its_features_are_as_fine_as_the_pict
     assert not np.allclose(seen.features[0], seen.features[1])
     assert np.allclose(seen.features[0], seen.features[2], atol=1e-5)  # its four parts are all like this one
     scene = SceneDataset(0, 256)[0][1]
-    whole = judging.look(scorer, [scene, grey]).features
-    by_part = judging.look(scorer, judging.parts(scene, 128)).features
-    assert np.allclose(whole[0], by_part.mean(axis=0), atol=1e-5)
+    whole, by_part = judging.look(scorer, [scene, grey]), judging.look(scorer, judging.parts(scene, 128))
+    assert np.allclose(whole.features[0], by_part.features.mean(axis=0), atol=1e-5)
+    assert np.allclose(whole.details[0], by_part.details.mean(axis=0), atol=1e-5)
+
+
+def test_details_tell_enlarged_pictures_from_sharp_ones():
+    sharp, others = ([SceneDataset(seed, 256)[index][1] for index in range(24)] for seed in (0, 1))
+    small = [Image.fromarray(picture).resize((128, 128), Image.Resampling.BOX) for picture in sharp]
+    enlarged = [picture.resize((256, 256), Image.Resampling.LANCZOS) for picture in small]
+    scorer, equal = judging.load_scorer(), np.full((1, 24), 1 / 24)
+    reference = metrics.UnbiasedKernelReference(judging.look(scorer, others).details)
+    of_sharp, of_enlarged = (
+        float(reference.resampled(judging.look(scorer, pictures).details, equal)[0]) for pictures in (sharp, enlarged)
+    )
+    assert of_enlarged > of_sharp + 10
 
 
 def test_reconstructions_are_judged_at_the_size_of_the_scorer(monkeypatch):

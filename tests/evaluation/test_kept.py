@@ -43,6 +43,7 @@ def test_a_stopped_evaluation_goes_on_and_makes_the_same(tmp_path, monkeypatch, 
     for name in METHODS:
         assert made[name].tokens.equal(whole[name].tokens)
         assert np.array_equal(made[name].seen.features, whole[name].seen.features)
+        assert np.array_equal(made[name].seen.details, whole[name].seen.details)
         assert made[name].seen.readings == whole[name].seen.readings
         assert made[name].transformer_calls == whole[name].transformer_calls
         assert len(made[name].model_seconds) == 3

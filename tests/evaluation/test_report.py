@@ -28,6 +28,8 @@ MEASURES = (
     "scene_fd",
     "cmmd",
     "kid",
+    "detail_fd",
+    "detail_kid",
     "bigram_divergence",
     "prompt_accuracy",
     "object_accuracy",
@@ -147,7 +149,7 @@ def test_pictures_of_a_ladder_are_judged_at_the_size_that_each_method_makes(tmp_
     assert {image.size for each in pictures for image in each.pictures.values()} == {(64, 64)}
     enlarged = found["enlarged"]
     assert (enlarged["from"], enlarged["size"], enlarged["method"]) == (32, 64, "full:steps=2")
-    for key in ("scene_fd", "kid"):
+    for key in ("scene_fd", "kid", "detail_fd", "detail_kid"):
         assert enlarged[f"{key}_share"]["value"] == pytest.approx(large[key]["value"] / enlarged[key]["value"])
     table = text_table(plain(found))
     assert "\n32 px enlarged  " in table and "The scene-FD of full:steps=2 is " in table

@@ -20,6 +20,7 @@ def test_shapes_and_finite_gradients():
     assert out.nouns.shape == (2, 64, nouns + 1) and out.colours.shape == (2, 64, colours + 1)
     assert out.boxes.shape == (2, 64, 3) and out.features.shape == (2, 16)
     assert out.styles.shape == (2, len(scorer.config.styles) + 1) and out.presence.shape == (2, nouns)
+    assert torch.equal(out.details, out.maps[0].mean((2, 3))), "what it saw at 1/8 of the side"
     assert [tuple(each.shape[2:]) for each in out.maps] == [(16, 16), (8, 8)]
     rest = {name: value for name, value in vars(out).items() if name != "maps"}
     assert all(value.isfinite().all() for value in [*out.maps, *rest.values()])
