@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Method = Literal["full", "early-exit", "markovgen", "rescheduled", "halton"]
 Finalise = Literal["sample", "argmax", "perturb", "decimate"]
 Order = Literal["confidence", "halton", "row_major", "spiral_in", "spiral_out", "z_curve", "subsample", "alternate"]
-Schedule = Literal["cosine", "arccos", "linear", "square"]
+Schedule = Literal["cosine", "arccos", "linear", "square", "cubic"]
 
 MAX_PROMPT = 1000
 MAX_SEED = 2**32 - 1

@@ -13,6 +13,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "arccos": lambda progress: math.acos(progress) * 2 / math.pi,
     "linear": lambda progress: 1 - progress,
     "square": lambda progress: 1 - progress**2,
+    "cubic": lambda progress: 1 - progress**3,
 }
 
 
