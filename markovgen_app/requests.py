@@ -51,7 +51,7 @@ class DecodingRequest(BaseModel):
     guidance_ramp: bool = Field(default=True, description="ramp the guidance up over the steps, as Muse does")
     temperature: float = Field(default=0.75, ge=0, le=10, description="of the token draws; 0 takes the likeliest token")
     annealing: float = Field(
-        default=0.0, ge=0, le=1, description="share of the temperature that is gone by the last step, evenly"
+        default=0.6, ge=0, le=1, description="share of the temperature that is gone by the last step, evenly"
     )
     exit_temperature: float | None = Field(
         default=None,

@@ -71,7 +71,7 @@ class DecodingSettings:
     guidance_scale: float = 2.0
     guidance_ramp: bool = True
     temperature: float = 0.75
-    annealing: float = 0.0
+    annealing: float = 0.6
     choice_temperature: float = 1.0
     top_k: int | None = None
     order: str = "halton"
