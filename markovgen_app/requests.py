@@ -91,7 +91,7 @@ class DecodingRequest(BaseModel):
         default=1.0, ge=0, le=30, description="how strongly the text pulls in those stages; 1 is no guidance"
     )
     super_resolution_temperature: float = Field(
-        default=0.7, ge=0, le=10, description="of the token draws in those stages; 0 takes the likeliest token"
+        default=0.25, ge=0, le=10, description="of the token draws in those stages; 0 takes the likeliest token"
     )
     super_resolution_exit_temperature: float | None = Field(
         default=None,
