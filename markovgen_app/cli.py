@@ -195,13 +195,14 @@ def evaluate(
     reconstructions: Annotated[
         int, typer.Option("--reconstructions", min=0, help="pictures to judge the tokenizer on, too (generate)")
     ] = 0,
-    sheet: Annotated[Path | None, typer.Option("--sheet", help="PNG file for the first 16 pictures")] = None,
+    sheet: Annotated[Path | None, typer.Option("--sheet", help="file (.png, .webp) for the first 16 pictures")] = None,
     pairs: Annotated[
-        Path | None, typer.Option("--pairs", help="PNG file for 16 scenes above their reconstructions (generate)")
+        Path | None,
+        typer.Option("--pairs", help="file for 16 scenes above their reconstructions (generate)"),
     ] = None,
     side_by_side: Annotated[
         Path | None,
-        typer.Option("--side-by-side", help="PNG file for 8 prompts: enlarged, methods and real in columns (generate)"),
+        typer.Option("--side-by-side", help="file for 8 prompts: enlarged, methods and real in columns (generate)"),
     ] = None,
     scorer: ScorerOption = None,
     model: ModelOption = None,

@@ -37,7 +37,7 @@ from .cases import CHANGES, Case, Task, cases
 from .edit_measures import Before, Made, judged, measures
 from .generation import available, method_typed
 from .judging import load_scorer, look, scenes_for
-from .output import aligned, cell, command_line, plain, progress, sheet, write_report
+from .output import aligned, cell, check_files, command_line, plain, progress, sheet, write_report
 from .reach import decoder_reach
 from .summaries import counterparts, difference, summary
 
@@ -255,6 +255,7 @@ def main(
         variants = parse_variants(methods, task)
         if images < 2:
             raise UserError(f"Images must be 2 or more, not {images}: intervals need several cases.")
+        check_files((sheet_path,), out)
         settings = load_settings(model=model, mrf=mrf, device=device)
         scorer = load_scorer(scorer_folder, choose_device(settings.device))
         pipeline = load_runtime(settings).pipeline

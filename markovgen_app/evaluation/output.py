@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..data.scenes import wrapped
-from ..pictures import write_error
+from ..errors import UserError
+from ..pictures import writable_folder, write_error
 from ..pixels import stacked, to_levels, to_pixels
 
 if TYPE_CHECKING:
@@ -36,8 +37,13 @@ _COMPARED = {
 """Columns of what methods are compared by."""
 
 
+SHEETS = (".png", ".webp")
+"""What a sheet of pictures can be written as."""
+_QUALITY = 90  # of 100
+
+
 def sheet(pictures: Sequence[tuple[str, Image.Image]], path: Path, count: int = 16, columns: int = 4) -> None:
-    """The first pictures with their captions, unpicked, as one PNG.
+    """The first pictures with their captions, unpicked, as one PNG or WebP file.
 
     Raises:
         UserError: the file cannot be written.
@@ -57,7 +63,7 @@ def sheet(pictures: Sequence[tuple[str, Image.Image]], path: Path, count: int = 
 
 
 def pairs_sheet(tokenizer: ImageTokenizer | AmusedTokenizer, pictures: Sequence[np.ndarray], path: Path) -> None:
-    """Pictures (H, W, 3) above their reconstructions, eight a row, as one PNG.
+    """Pictures (H, W, 3) above their reconstructions, eight a row, as one PNG or WebP file.
 
     Raises:
         UserError: the file cannot be written.
@@ -70,10 +76,19 @@ def pairs_sheet(tokenizer: ImageTokenizer | AmusedTokenizer, pictures: Sequence[
     _save(Image.fromarray(np.concatenate(rows, axis=0)), path)
 
 
+def check_files(sheets: Sequence[Path | None], report: Path | None) -> None:
+    """Raise UserError where files that are asked for cannot be written: before the work, not after."""
+    for path in filter(None, sheets):
+        if path.suffix.lower() not in SHEETS:
+            raise UserError(f"A sheet of pictures is a {' or '.join(SHEETS)} file, not {path.name}: name such a file.")
+    for path in filter(None, (*sheets, report)):
+        writable_folder(path.parent)
+
+
 def _save(page: Image.Image, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        page.save(path)
+        page.save(path, quality=_QUALITY, method=6)  # of WebP; PNG takes no notice
     except OSError as error:
         raise write_error(path.parent, error) from error
 

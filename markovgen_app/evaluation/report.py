@@ -22,7 +22,6 @@ from PIL import Image
 from ..data.scenes import SceneDataset
 from ..errors import UserError
 from ..models.scorer import Scorer
-from ..pictures import writable_folder
 from ..pipeline import MarkovGenPipeline
 from ..runtime import choose_device, load_runtime
 from ..settings import DEFAULT_MODEL, load_settings
@@ -39,7 +38,7 @@ from .generation import (
 )
 from .judging import ACCURACIES, encode, load_scorer, look, scenes_for
 from .kept import Kept
-from .output import command_line, pairs_sheet, plain, sheet, text_table, write_report
+from .output import check_files, command_line, pairs_sheet, plain, sheet, text_table, write_report
 from .quality import REFERENCES, quality, reconstruction, reference_for
 
 _FOLDER = Path("runs/evaluation")
@@ -202,9 +201,9 @@ def main(
         model: checkpoint, the settings' one if not given.
         methods, seeds: as typed, parted by commas.
         scorer_folder: the scorer's weights; weights/scorer if not given.
-        sheet_path: PNG file for the first 16 pictures of the first method, unpicked, with their prompts.
-        pairs_path: PNG file for the split's first 16 scenes, each above what the checkpoint's tokenizer makes of it.
-        columns_path: PNG file for the first prompts, one a row: the base's picture enlarged where there are stages
+        sheet_path: PNG or WebP file for the first 16 pictures of the first method, unpicked, with their prompts.
+        pairs_path: file for the split's first 16 scenes, each above what the checkpoint's tokenizer makes of it.
+        columns_path: file for the first prompts, one a row: the base's picture enlarged where there are stages
             above it, the first method's, markovgen's if that is another one, and the real one.
         out: file for the JSON report, beside what is printed.
 
@@ -215,9 +214,7 @@ def main(
         chosen, numbers = parse_methods(methods), parse_seeds(seeds)
         if images < 2:
             raise UserError(f"Images must be 2 or more, not {images}: intervals need several prompts.")
-        for path in (sheet_path, pairs_path, columns_path, out):
-            if path:
-                writable_folder(path.parent)  # before the work, not after
+        check_files((sheet_path, pairs_path, columns_path), out)
         settings = load_settings(model=model, mrf=mrf, device=device)
         scorer = load_scorer(scorer_folder, choose_device(settings.device))
         runtime = load_runtime(settings)

@@ -258,6 +258,8 @@ def test_the_command_prints_one_object_and_how_to_make_it_again(tmp_path, monkey
     assert first == second
     with pytest.raises(UserError, match="2 or more"):
         editing.main("a model", "inpaint", "full", 1, True, **options)
+    with pytest.raises(UserError, match="not sheet: name such a file"):
+        editing.main("a model", "inpaint", "full", 2, True, **{**options, "sheet_path": tmp_path / "sheet"})
 
 
 @pytest.mark.parametrize(

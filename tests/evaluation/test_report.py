@@ -181,13 +181,13 @@ def test_the_command_prints_one_object_or_a_table_and_writes_files(tmp_path, mon
     sheets = {
         "sheet_path": tmp_path / "b/sheet.png",
         "pairs_path": tmp_path / "c/pairs.png",
-        "columns_path": tmp_path / "d/columns.png",
+        "columns_path": tmp_path / "d/columns.webp",
     }
     report.main(model, "full:steps=2", 2, "0", **sheets, **options)
     table = capsys.readouterr().out
     assert "full:steps=2" in table and "real pictures" in table and "scene-FD" in table
     assert Image.open(tmp_path / "b/sheet.png").width > 128
-    assert Image.open(tmp_path / "d/columns.png").size == (2 * 268 + 12, 2 * 316 + 12)  # two prompts: full, real
+    assert Image.open(tmp_path / "d/columns.webp").size == (2 * 268 + 12, 2 * 316 + 12)  # two prompts: full, real
     pairs = np.asarray(Image.open(tmp_path / "c/pairs.png"))  # 16 pictures of 32 px, eight a row, each above its twin
     scene = SceneDataset(0, split="test").scene(8)
     assert pairs.shape == (128, 256, 3) and np.array_equal(pairs[64:96, :32], SceneDataset().render(scene, 32))
@@ -195,6 +195,8 @@ def test_the_command_prints_one_object_or_a_table_and_writes_files(tmp_path, mon
     assert not list(tmp_path.rglob("unfinished*"))
     with pytest.raises(UserError, match="is a file, not a folder"):
         report.main(model, "full:steps=2", 2, "0", out=tmp_path / "a/report.json/b.json", **options)
+    with pytest.raises(UserError, match=r"a \.png or \.webp file, not sheet\.tga: name such a file"):
+        report.main(model, "full:steps=2", 2, "0", sheet_path=tmp_path / "sheet.tga", **options)
     with pytest.raises(UserError, match="2 or more"):
         report.main(model, "full", 1, "0", **options)
 

