@@ -13,11 +13,14 @@ A run is a list of stages, each an objective on one kind of states (see `states`
     decimated    ours: what decimation asks (see `decoding.finalise.decimate`). A random share of the undecided
                  tokens, often a small one, is fixed to the true ones, and the others are inferred from f and what
                  fixing them told: − log p(x_i | x_fixed, f). As messages count from those before, the field has
-                 nothing to say about what the backbone knows already.
+                 nothing to say about what the backbone knows already. On own states with `distributions`, what is fixed
+                 are the backbone's own draws up to a later step, right or wrong, and the others are to be inferred as
+                 the backbone does that has heard them: KL(backbone then ‖ f + told), its steps without its cost.
 
 The report at every checkpoint is the cross-entropy of undecided tokens of held-out real pictures in nats: of the
 backbone alone, of mean field, and of the conditionals; then of those that are left where half are fixed, at random: of
-the backbone alone and of decimation.
+the backbone alone and of decimation. Where a stage matches what the backbone says later, also that divergence on
+held-out captions, of what it said before and with the field.
 """
 
 from __future__ import annotations
@@ -49,25 +52,33 @@ from .masked import random_mask
 from .states import Backbone, Kind, States, StateSource, check_room
 
 _EXITS_OF_24 = (6, 8, 10, 12, 16, 18, 20)
+_LATER_BATCHES = 16
 _EXITS_OF_8 = (2, 3, 4, 5)  # above the base, around MarkovGen's 3 of 8
 
 
 class Stage(BaseModel):
     """One objective, for a share of the run's minutes."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     objective: Literal["masked", "marginal", "conditional", "decimated"]
     states: Kind = "real"
     share: float = Field(1.0, gt=0, description="of the run's time, relative to the other stages")
-    distributions: bool = Field(False, description="marginal on own states: match distributions, not tokens")
+    distributions: bool = Field(False, description="own states: match distributions, not tokens; see the module's text")
     mask_share: float = Field(0.2, gt=0, le=1, description="masked: tokens to hide")
 
     @model_validator(mode="after")
     def _distributions_are_known(self) -> Stage:
-        if self.distributions and (self.objective, self.states) != ("marginal", "own"):
-            raise ValueError("distributions are only known of own states, and matched by the objective marginal")
+        if self.distributions and (self.states != "own" or self.objective not in ("marginal", "decimated")):
+            raise ValueError(
+                "distributions are only known of own states, and matched by the objectives marginal and decimated"
+            )
         return self
+
+    @property
+    def of_pairs(self) -> bool:
+        """Whether it learns from pairs of states of one decoding."""
+        return self.distributions and self.objective == "decimated"
 
 
 class MrfConfig(PicturesConfig):
@@ -111,6 +122,12 @@ class MrfConfig(PicturesConfig):
         return value
 
     @model_validator(mode="after")
+    def _pairs_have_two_steps(self) -> MrfConfig:
+        if any(stage.of_pairs for stage in self.stages) and self.exit_steps is not None and len(self.exit_steps) < 2:
+            raise ValueError("exit_steps: what the backbone says later is learned from two steps or more")
+        return self
+
+    @model_validator(mode="after")
     def _far_kernels_have_near_ones(self) -> MrfConfig:
         if self.far_kernels and self.parametrisation != "directional":
             raise ValueError(f"far_kernels are of directional fields: a {self.parametrisation} one hears all tokens")
@@ -151,6 +168,17 @@ def distribution_loss(field: MarkovRandomField, states: States, logits: Tensor, 
     return F.kl_div(refined, final_logits[mask].log_softmax(-1), reduction="batchmean", log_target=True)
 
 
+def later_loss(field: MarkovRandomField, before: States, after: States, logits: Tensor, later_logits: Tensor) -> Tensor:
+    """KL in nats of what the backbone says of tokens undecided in pairs of states: then, from before with the field.
+
+    The field tells what it was that was fixed in between; with one that tells nothing it is how much that changed.
+    """
+    mask, still = (states.tokens >= field.config.codebook_size for states in (before, after))  # (S, n) each
+    told = field.told(field.expected(logits, mask), after.tokens, mask & ~still, still)
+    inferred, said = ((logits[still] + told).log_softmax(-1), later_logits[still].log_softmax(-1))  # (M, V) each
+    return F.kl_div(inferred, said, reduction="batchmean", log_target=True)
+
+
 def masked_loss(field: MarkovRandomField, tokens: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """The paper's stage 1: cross-entropy in nats of a random `share` of the tokens (B, n), from all the others."""
     mask = random_mask(torch.full((len(tokens),), share), tokens.shape[1], generator).to(tokens.device)
@@ -175,6 +203,22 @@ def held_out_report(field: MarkovRandomField, backbone: Backbone, states: States
             counts[number] += int(place.sum())
     names = ("plain", "mean_field", "conditional", "plain_halfway", "decimated_halfway")
     return dict(zip(names, (sums / counts).tolist(), strict=True))
+
+
+@torch.no_grad()
+def later_report(field: MarkovRandomField, backbone: Backbone, source: StateSource) -> dict[str, float]:
+    """Nats, see `later_loss`, of pairs of states that were not trained on: as it was before, and with the field."""
+    sums = torch.zeros(2)
+    for number in range(_LATER_BATCHES):
+        before, after = source.pairs(8, number, 0)
+        logits, later_logits = (backbone.transformer.logits(states.hidden) for states in (before, after))
+        told = later_loss(field, before, after, logits, later_logits)
+        still = after.tokens >= field.config.codebook_size
+        plain = F.kl_div(
+            logits[still].log_softmax(-1), later_logits[still].log_softmax(-1), reduction="batchmean", log_target=True
+        )
+        sums += torch.tensor([float(plain), float(told)])
+    return dict(zip(("plain_later", "decimated_later"), (sums / _LATER_BATCHES).tolist(), strict=True))
 
 
 def load_backbone(config: MrfConfig) -> Backbone:
@@ -273,33 +317,36 @@ def train(config_path: Path, resume: bool = False, model: str | None = None, dat
         scenes = open_pictures(config, side, split)
         return StateSource(backbone, scenes, kind, pictures, folder, distributions=distributions)
 
-    sources = {
-        (stage.states, stage.distributions): source("train", stage.states, config.pictures, stage.distributions)
-        for stage in config.stages
-    }
+    kinds = {stage: (stage.states, stage.distributions and not stage.of_pairs) for stage in config.stages}
+    sources = {kind: source("train", kind[0], config.pictures, kind[1]) for kind in kinds.values()}
     report_source = source("tune", "real", config.held_out)
-    everything = (*sources.values(), report_source)
+    pairs_source = source("tune", "own", config.held_out) if any(stage.of_pairs for stage in config.stages) else None
+    everything = (*sources.values(), report_source, *([pairs_source] if pairs_source else []))
     check_room(everything, tell=trainer.accelerator.is_main_process)
     for each in everything:
         each.prepare(trainer.accelerator.process_index, trainer.processes)
     trainer.accelerator.wait_for_everyone()
     held_out = States.cat([report_source.shard(number) for number in range(report_source.shards)])
 
-    def batches() -> Iterator[tuple[Stage, States]]:
+    def batches() -> Iterator[tuple[Stage, States, States | None]]:
         while True:
             stage = stage_at(config.stages, trainer.minutes / config.minutes)
-            states = sources[stage.states, stage.distributions]
-            yield stage, states.batch(config.batch_size, trainer.stream, config.seed)
+            states, which = sources[kinds[stage]], (config.batch_size, trainer.stream, config.seed)
+            yield (stage, *(states.pairs(*which) if stage.of_pairs else (states.batch(*which), None)))
 
-    def loss(batch: tuple[Stage, States], number: int) -> tuple[Tensor, dict[str, Tensor | float]]:
-        stage, states = batch
+    def loss(batch: tuple[Stage, States, States | None], number: int) -> tuple[Tensor, dict[str, Tensor | float]]:
+        stage, states, later = batch
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
         if stage.objective == "masked":
             value = masked_loss(field, states.targets, stage.mask_share, generator)
         else:
             with torch.no_grad():
                 logits = backbone.transformer.logits(states.hidden)
-            if stage.distributions:
+            if later is not None:
+                with torch.no_grad():
+                    later_logits = backbone.transformer.logits(later.hidden)
+                value = later_loss(field, states, later, logits, later_logits)
+            elif stage.distributions:
                 assert states.target_hidden is not None
                 with torch.no_grad():
                     final_logits = backbone.transformer.logits(states.target_hidden)
@@ -315,6 +362,8 @@ def train(config_path: Path, resume: bool = False, model: str | None = None, dat
         average: MarkovRandomField = trainer.average  # type: ignore[assignment]
         average = untied(average) if config.tie_digits else average
         report = held_out_report(average, backbone, held_out)
+        if pairs_source is not None:
+            report |= later_report(average, backbone, pairs_source)
         trainer.log({"step": trainer.step, **report})
         copy_half(average, config.folder / "weights")
         write_card(config.folder / "weights", average, backbone.transformer, config.model_dump(mode="json"), report)

@@ -5,7 +5,8 @@ the undecided ones (its guided logits, kept as the hidden states that its head t
 smaller), and what should come of them. Two kinds:
 
     own     the backbone decodes a caption from nothing to the end, with guidance; the target is its own final token
-            (MarkovGen, arXiv 2308.10997, section 4: "match its final predictions").
+            (MarkovGen, arXiv 2308.10997, section 4: "match its final predictions"). States of one decoding are pairs,
+            too: what the backbone says before and after some more tokens are fixed (`StateSource.pairs`).
     real    the tokens of a real picture are uncovered in the order in which the loop would commit them, so that masks
             look as they do at run time; the target is the picture's token.
 
@@ -288,12 +289,17 @@ class StateSource:
         path = self._path(number)
         if not path.is_file():
             indices = range(number * _SHARD, (number + 1) * _SHARD)
-            positions = self.backbone.transformer.grid[0] * self.backbone.transformer.grid[1]
-            size = max(1, _BATCH * 256 // max(256, positions))
+            size = self._together
             parts = [self._sample(indices[start : start + size]) for start in range(0, _SHARD, size)]
             states = States.cat(parts)
             save_whole(states.tensors(), path)
         return States(**load_file(path))
+
+    @property
+    def _together(self) -> int:
+        """Pictures that are sampled at once: their states lie exit step by exit step."""
+        positions = self.backbone.transformer.grid[0] * self.backbone.transformer.grid[1]
+        return max(1, _BATCH * 256 // max(256, positions))
 
     @property
     def missing(self) -> list[int]:
@@ -339,14 +345,29 @@ class StateSource:
 
     def batch(self, size: int, number: int, seed: int) -> States:
         """Batch `number`: random states of one shard, on the backbone's device."""
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        rows = torch.randint(_SHARD * len(self.backbone.exit_steps), (size,), generator=generator)
+        return self._rows(number, rows)
+
+    def pairs(self, size: int, number: int, seed: int) -> tuple[States, States]:
+        """Batch `number` of pairs: states, and others of the same decodings at random later exit steps."""
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        exits, together = len(self.backbone.exit_steps), self._together
+        picture = torch.randint(_SHARD, (size,), generator=generator)
+        chance = torch.rand(2, size, generator=generator)
+        earlier = (chance[0] * (exits - 1)).long()
+        later = earlier + 1 + (chance[1] * (exits - 1 - earlier)).long()
+        first = picture // together * together * exits + picture % together  # row of the picture's first state
+        before, after = (self._rows(number, first + step * together) for step in (earlier, later))
+        return before, after
+
+    def _rows(self, number: int, rows: Tensor) -> States:
         path = self._path(number % self.shards)
         if not path.is_file():
             self.shard(number % self.shards)
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
         with safe_open(path, framework="pt") as file:
             columns = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118, the file is no mapping
-            rows = torch.randint(columns["tokens"].get_shape()[0], (size,), generator=generator).tolist()
-            picked = {name: torch.stack([column[row] for row in rows]) for name, column in columns.items()}
+            picked = {name: torch.stack([column[row] for row in rows.tolist()]) for name, column in columns.items()}
         return States(**picked).to(self.backbone.device)
 
 

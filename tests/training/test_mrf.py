@@ -222,6 +222,59 @@ def test_matching_distributions_is_a_divergence(backbone: Backbone, own: States)
     assert abs(expected - reverse) > 0.001, "the two directions differ here"
 
 
+def test_pairs_are_of_one_decoding_and_random_steps(backbone: Backbone, tmp_path: Path) -> None:
+    source = StateSource(backbone, SceneDataset(0, 16), "own", 64, tmp_path)
+    before, after = source.pairs(64, 0, 3)
+    assert before.targets.equal(after.targets), "of one decoding"
+    assert (before.steps < after.steps).all()
+    met = set(zip(before.steps.tolist(), after.steps.tolist(), strict=True))
+    assert met == {(2, 4), (2, 5), (4, 5)}
+    fixed = before.tokens != MASK
+    assert after.tokens[fixed].equal(before.tokens[fixed]) and ((after.tokens != MASK).sum() > fixed.sum())
+    assert len({tuple(row) for row in before.targets.tolist()}) > 20, "many pictures"
+    again, _ = source.pairs(64, 0, 3)
+    other, _ = source.pairs(64, 0, 4)
+    assert again.tokens.equal(before.tokens) and not other.targets.equal(before.targets)
+
+
+def test_a_field_learns_what_the_backbone_says_once_it_has_heard() -> None:
+    """This backbone hears of left neighbours only when they are fixed, and then says the same token, nearly surely."""
+    torch.manual_seed(0)
+    field = MarkovRandomField("directional", TINY_CODES, TINY_GRID, rank=8, neighbourhood=3)
+    optimizer = torch.optim.Adam(field.parameters(), 0.02)
+    generator = torch.Generator().manual_seed(0)
+    losses = []
+    for _ in range(150):
+        drawn = torch.randint(8, (16, N), generator=generator)
+        fixed = torch.rand(drawn.shape, generator=generator) < 0.5
+        flat = torch.zeros(16, N, TINY_CODES)
+        heard = flat.clone().unflatten(1, TINY_GRID)
+        told = torch.nn.functional.one_hot(drawn, TINY_CODES) * fixed.unsqueeze(-1) * 5.0
+        heard[:, :, 1:] += told.unflatten(1, TINY_GRID)[:, :, :-1]
+        nothing, after = (
+            States(tokens, torch.zeros(1), drawn, torch.zeros(1))
+            for tokens in (torch.full_like(drawn, MASK), drawn.masked_fill(~fixed, MASK))
+        )
+        value = training.later_loss(field, nothing, after, flat, heard.flatten(1, 2))
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(value.item())
+    assert min(losses[:5]) > 0.3 and max(losses[-5:]) < 0.1
+
+
+def test_a_field_that_tells_nothing_is_as_far_off_as_the_backbone_was(backbone: Backbone, own: States) -> None:
+    own = own.to(backbone.device)
+    logits = backbone.transformer.logits(own.hidden)
+    before, after = own[:3], own[3:6]  # at the exit steps 2 and 4
+    silent = tiny_field()
+    silent.receiver.zero_()
+    still = after.tokens == MASK
+    said = [Categorical(logits=each[still]) for each in (logits[3:6], logits[:3])]
+    far = training.later_loss(silent, before, after, logits[:3], logits[3:6]).item()
+    assert far == pytest.approx(kl_divergence(*said).mean().item(), rel=1e-4) and far > 0
+
+
 def test_stages_share_the_time() -> None:
     stages = [Stage(objective="masked", share=1), Stage(objective="marginal", states="own", share=3)]
     assert [training.stage_at(stages, progress).objective for progress in (0, 0.24, 0.26, 1.0)] == [
@@ -276,6 +329,10 @@ def test_a_run_ends_with_a_field_that_the_pipeline_takes(tmp_path: Path, checkpo
     assert json.loads((tmp_path / "runs/field/log.jsonl").read_text().splitlines()[-1])["step"] == 8
     training.train(write_config(tmp_path, checkpoint, name="more", start_from=str(field), steps=1))
     training.train(write_config(tmp_path, checkpoint, name="tied", tie_digits=True))
+    later = {"objective": "decimated", "states": "own", "distributions": True}
+    training.train(write_config(tmp_path, checkpoint, name="later", steps=2, stages=[later]))
+    log = [json.loads(line) for line in (tmp_path / "runs/later/log.jsonl").read_text().splitlines()]
+    assert log[-1]["plain_later"] > 0 and log[-1]["decimated_later"] > 0
     tied = MarkovRandomField.from_pretrained(tmp_path / "runs/tied/weights")
     assert set(tied.state_dict()) == {"sender", "receiver", "spatial"}
     with pytest.raises(UserError, match="make them agree"):
@@ -335,6 +392,10 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, checkpoint: Path) -> 
         ({"neighbourhood": 4}, "neighbourhood: a neighbourhood has a token in its centre: take 3 or 5, not 4"),
         ({"tie_digits": True, "parametrisation": "dense"}, "dense field has no rows to share"),
         ({"stages": [{"objective": "conditional", "distributions": True}]}, "distributions are only known of own"),
+        (
+            {"stages": [{"objective": "decimated", "states": "own", "distributions": True}], "exit_steps": [2]},
+            "exit_steps: what the backbone says later is learned from two steps or more",
+        ),
     ):
         with pytest.raises(UserError, match=message) as caught:
             training.train(write_config(tmp_path, checkpoint, **changes))
